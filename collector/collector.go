@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package collector asks upstream about stores and exposes the answers as Prometheus metrics.
+//
+// A scrape of a cluster is a round: which stores there are, one query a source metric at one instant,
+// the values sorted to the stores, the gauges. Gauges is the table of what is exposed, Query that of what is
+// asked.
+package collector
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+
+	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/discovery"
+	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/upstream"
+)
+
+// Exporter scrapes the clusters of one configuration. It is safe for concurrent use.
+type Exporter struct {
+	clusters []*cluster
+	failures *failures
+}
+
+// Options are what a configuration does not say.
+type Options struct {
+	Lookback time.Duration // How long a store is known after upstream last saw it.
+	Logger   log.Logger
+	// Previous is the exporter that this one replaces, whose counters go on. It may be nil.
+	Previous *Exporter
+}
+
+// New returns an exporter of cfg. The error names the cluster whose upstream can't be set up.
+func New(cfg *config.Config, opts Options) (*Exporter, error) {
+	e := &Exporter{failures: newFailures()}
+	if opts.Previous != nil {
+		e.failures = opts.Previous.failures
+	}
+	for _, c := range cfg.Clusters {
+		client, err := upstream.New(c.Upstream)
+		if err != nil {
+			e.Close()
+			return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
+		}
+		e.clusters = append(e.clusters, newCluster(c, client, e.failures, opts))
+	}
+	return e, nil
+}
+
+func newCluster(c config.Cluster, client Upstream, failures *failures, opts Options) *cluster {
+	var groupBy []string
+	var replicas []model.LabelName
+	for _, l := range c.ReplicaLabels {
+		groupBy = append(groupBy, string(l))
+		replicas = append(replicas, model.LabelName(l))
+	}
+	var configured []stores.Store
+	for _, s := range c.Stores {
+		configured = append(configured, stores.Store{ID: string(s.ID), Address: string(s.Address), Instance: s.Instance})
+	}
+	return &cluster{
+		name:     c.Name,
+		upstream: client,
+		targets:  discovery.New(client, c.Selector, opts.Lookback),
+		stores:   configured,
+		replicas: replicas,
+		planner:  newPlanner(c.RateWindow.String(), c.Selector, groupBy),
+		failures: failures,
+		logger:   opts.Logger,
+	}
+}
+
+// Close closes the connections to upstream that are not in use.
+func (e *Exporter) Close() {
+	for _, c := range e.clusters {
+		c.upstream.Close()
+	}
+}
+
+// Clusters returns the names of the clusters, in the order of the configuration.
+func (e *Exporter) Clusters() []string {
+	names := make([]string, len(e.clusters))
+	for i, c := range e.clusters {
+		names[i] = c.name
+	}
+	return names
+}
+
+// Scrape asks about the named clusters side by side, about all of them if none is named. It returns
+// by ctx's deadline, with what has arrived by then. The error names a cluster that there is not.
+func (e *Exporter) Scrape(ctx context.Context, names ...string) (*Collector, error) {
+	clusters := e.clusters
+	if len(names) > 0 {
+		clusters = nil
+		for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+			i := slices.IndexFunc(e.clusters, func(c *cluster) bool { return c.name == name })
+			if i < 0 {
+				return nil, fmt.Errorf("no cluster %q: there are %q", name, e.Clusters())
+			}
+			clusters = append(clusters, e.clusters[i])
+		}
+	}
+	rounds := make([]*round, len(clusters))
+	var all sync.WaitGroup
+	for i, c := range clusters {
+		all.Go(func() { rounds[i] = c.scrape(ctx) })
+	}
+	all.Wait()
+	return &Collector{rounds: rounds, failures: e.failures}, nil
+}
+
+// Collector holds the answers of one scrape. It does not ask: collecting it neither waits nor fails.
+type Collector struct {
+	rounds   []*round
+	failures *failures
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+var storeLabels = []string{"cluster", "store_id", "address"}
+
+// The descriptions of Gauges, in its order.
+var gaugeDescs = func() []*prometheus.Desc {
+	descs := make([]*prometheus.Desc, len(Gauges))
+	for i, g := range Gauges {
+		descs[i] = prometheus.NewDesc(g.Name, g.Help, storeLabels, nil)
+	}
+	return descs
+}()
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range gaugeDescs {
+		ch <- d
+	}
+	for _, d := range selfDescs {
+		ch <- d
+	}
+	c.failures.vec.Describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	for _, r := range c.rounds {
+		if r == nil {
+			continue // Nobody listens any more.
+		}
+		for _, s := range r.stores {
+			for i, v := range s.values {
+				if !math.IsNaN(v) {
+					ch <- gauge(gaugeDescs[i], v, r.cluster, s.Store.ID, s.Store.Address)
+				}
+			}
+		}
+		r.collectSelf(ch)
+		c.failures.collect(ch, r.cluster)
+	}
+}
+
+// gauge is a sample whose labels are valid, whatever upstream said.
+func gauge(desc *prometheus.Desc, v float64, labelValues ...string) prometheus.Metric {
+	for i, l := range labelValues {
+		labelValues[i] = strings.ToValidUTF8(l, "�")
+	}
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labelValues...)
+}

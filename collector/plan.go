@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/operator-store/operator_store_exporter/expr"
+	"github.com/operator-store/operator_store_exporter/stores"
+)
+
+// Bounds of one label matcher. Prometheus looks up to 255 literals up as a set; query lengths are
+// bounded by some upstreams, to 16 KiB by VictoriaMetrics.
+const (
+	maxMatcherValues = 250
+	maxMatcherBytes  = 12_000
+)
+
+// A chunk is as many targets as one query may name, with the queries that name them.
+type chunk struct {
+	targets     []stores.Target
+	expressions map[*Query]string
+}
+
+// planner writes the queries about a set of targets, once for each set. It is safe for concurrent use.
+type planner struct {
+	expressions map[*Query]expr.Expr
+	selector    []*labels.Matcher
+	groupBy     []string
+
+	mu      sync.Mutex
+	targets []stores.Target
+	chunks  []chunk
+}
+
+// newPlanner returns a planner for a rate window in PromQL's notation, with selector in every vector
+// selector and replicas in every grouping.
+func newPlanner(window string, selector []*labels.Matcher, replicas []string) *planner {
+	p := &planner{expressions: map[*Query]expr.Expr{}, selector: selector, groupBy: replicas}
+	for _, q := range instantQueries {
+		p.expressions[q] = expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", "["+window+"]"))
+	}
+	return p
+}
+
+// plan returns the chunks of targets, of which there is at least one: without targets it asks for
+// nothing but the time.
+func (p *planner) plan(targets []stores.Target) []chunk {
+	if len(targets) == 0 {
+		return []chunk{{expressions: map[*Query]string{queryUp: "vector(0)"}}}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slices.Equal(targets, p.targets) {
+		return p.chunks
+	}
+	p.targets, p.chunks = targets, nil
+	for _, part := range split(targets) {
+		matchers := p.matchers(part)
+		expressions := make(map[*Query]string, len(instantQueries))
+		for q, e := range p.expressions {
+			expressions[q] = e.With(matchers, p.groupBy)
+		}
+		p.chunks = append(p.chunks, chunk{part, expressions})
+	}
+	return p.chunks
+}
+
+func (p *planner) matchers(targets []stores.Target) []*labels.Matcher {
+	var jobs, instances []string
+	for _, t := range targets {
+		jobs = append(jobs, t.Job)
+		instances = append(instances, t.Instance)
+	}
+	return append(slices.Clone(p.selector),
+		expr.OneOf(model.JobLabel, jobs), expr.OneOf(model.InstanceLabel, instances))
+}
+
+// split cuts targets into parts whose matchers keep within bounds.
+func split(targets []stores.Target) [][]stores.Target {
+	var (
+		parts           [][]stores.Target
+		start           int
+		jobs, instances = newMatcherSize(), newMatcherSize()
+	)
+	for i, t := range targets {
+		if i > start && (!jobs.fits(t.Job) || !instances.fits(t.Instance)) {
+			parts = append(parts, targets[start:i])
+			start = i
+			jobs, instances = newMatcherSize(), newMatcherSize()
+		}
+		jobs.add(t.Job)
+		instances.add(t.Instance)
+	}
+	return append(parts, targets[start:])
+}
+
+// matcherSize is the size of a matcher for the values added to it.
+type matcherSize struct {
+	values map[string]bool
+	bytes  int
+}
+
+func newMatcherSize() *matcherSize { return &matcherSize{values: map[string]bool{}} }
+
+func (m *matcherSize) fits(v string) bool {
+	return m.values[v] || len(m.values) < maxMatcherValues && m.bytes+literalBytes(v) <= maxMatcherBytes
+}
+
+func (m *matcherSize) add(v string) {
+	if !m.values[v] {
+		m.values[v] = true
+		m.bytes += literalBytes(v)
+	}
+}
+
+// literalBytes is what v takes in an alternation inside a quoted string, each backslash being
+// doubled there.
+func literalBytes(v string) int {
+	literal := regexp.QuoteMeta(v)
+	return len(literal) + strings.Count(literal, `\`) + len("|")
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/operator-store/operator_store_exporter/stores"
+)
+
+// result is what came of one query, over all its chunks: the answers by target and replica. Its
+// methods may be called concurrently.
+type result struct {
+	query    *Query
+	replicas []model.LabelName
+
+	mu         sync.Mutex
+	asked      bool
+	answers    map[stores.Target]map[string]answer
+	unanswered map[stores.Target]bool // The targets of the chunks that failed.
+	duplicates map[stores.Target]bool // The targets that had a series twice; they have no answer.
+	duration   time.Duration          // Of the slowest chunk.
+	errs       []error                // One a chunk that failed.
+}
+
+func newResult(q *Query, replicas []model.LabelName) *result {
+	return &result{
+		query: q, replicas: replicas,
+		answers:    map[stores.Target]map[string]answer{},
+		unanswered: map[stores.Target]bool{},
+		duplicates: map[stores.Target]bool{},
+	}
+}
+
+// run asks about one chunk and keeps what comes of it.
+func (r *result) run(c chunk, ask func() (model.Vector, error)) {
+	start := time.Now()
+	vector, err := ask()
+	duration := time.Since(start)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = true
+	r.duration = max(r.duration, duration)
+	if err != nil {
+		r.errs = append(r.errs, err)
+		for _, t := range c.targets {
+			r.unanswered[t] = true
+		}
+		return
+	}
+	for _, s := range vector {
+		r.add(s)
+	}
+}
+
+// add gives a sample to the target and the replica it is from.
+func (r *result) add(s *model.Sample) {
+	target := stores.Target{Job: string(s.Metric[model.JobLabel]), Instance: string(s.Metric[model.InstanceLabel])}
+	if r.duplicates[target] {
+		return
+	}
+	replicas := r.answers[target]
+	if replicas == nil {
+		replicas = map[string]answer{}
+		r.answers[target] = replicas
+	}
+	replica := r.replica(s)
+	if r.query != queryUp && slices.ContainsFunc(replicas[replica], func(o *model.Sample) bool {
+		return o.Metric[model.BucketLabel] == s.Metric[model.BucketLabel] && o.Metric["type"] == s.Metric["type"]
+	}) {
+		r.duplicates[target] = true
+		delete(r.answers, target)
+		return
+	}
+	replicas[replica] = append(replicas[replica], s)
+}
+
+// replica names the replica that s is from, "" where there are no replicas.
+func (r *result) replica(s *model.Sample) string {
+	values := make([]string, len(r.replicas))
+	for i, l := range r.replicas {
+		values[i] = string(s.Metric[l])
+	}
+	return strings.Join(values, "\xff")
+}
+
+// answered tells whether upstream said anything about target, if only that there is nothing.
+func (r *result) answered(t stores.Target) bool {
+	return !r.unanswered[t] && !r.duplicates[t]
+}
+
+// results are those of a scrape's queries at its instant.
+type results map[*Query]*result
+
+// of is what upstream said of one target. It is nil where that can't be told.
+func (r results) of(t stores.Target) said {
+	replica, ok := r.freshest(t)
+	if !ok {
+		return nil
+	}
+	s := make(said, len(r))
+	for q, result := range r {
+		if result.answered(t) {
+			s[q] = result.answers[t][replica]
+		}
+	}
+	return s
+}
+
+// freshest is the replica that scraped the target last. It is false where there are several and it is
+// not known which: one that is gone would otherwise be heard for five minutes more.
+func (r results) freshest(t stores.Target) (string, bool) {
+	scraped := map[string]model.SampleValue{}
+	for _, result := range r {
+		for replica := range result.answers[t] {
+			scraped[replica] = 0
+		}
+	}
+	if len(scraped) < 2 {
+		for replica := range scraped {
+			return replica, true
+		}
+		return "", true
+	}
+	if !r[queryLastScrape].answered(t) {
+		return "", false
+	}
+	for replica, a := range r[queryLastScrape].answers[t] {
+		scraped[replica] = a[0].Value
+	}
+	return slices.MinFunc(slices.Collect(maps.Keys(scraped)), func(a, b string) int {
+		return cmp.Or(cmp.Compare(scraped[b], scraped[a]), strings.Compare(a, b))
+	}), true
+}

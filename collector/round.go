@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/upstream"
+)
+
+// A round is what one scrape found out about one cluster. It does not change once it is made.
+type round struct {
+	cluster  string
+	instant  time.Time // On upstream's clock; zero if there was nothing to ask about.
+	queries  []queryReport
+	stores   []storeReport
+	problems []problem
+
+	ambiguities int // The stores of which nothing decides which series are theirs.
+}
+
+// A queryReport tells how one query went.
+type queryReport struct {
+	name     string
+	duration time.Duration
+	failures []upstream.Reason // One a request that failed.
+}
+
+// A storeReport is one store with its gauges, in the order of Gauges. NaN is absent.
+type storeReport struct {
+	stores.Match
+	values []float64
+}
+
+// A problem is what the operator should hear of, once: the same problem has the same key from round to round.
+type problem struct{ key, text string }
+
+// newRound reports how the queries went. Queries that failed alike are one problem.
+func newRound(cluster string, all results) *round {
+	r := &round{cluster: cluster}
+	failed := map[string][]string{}
+	for _, q := range allQueries {
+		result, ok := all[q]
+		if !ok || !result.asked {
+			continue
+		}
+		report := queryReport{name: q.Name, duration: result.duration}
+		for _, err := range result.errs {
+			report.failures = append(report.failures, upstream.ReasonOf(err))
+			if names := failed[err.Error()]; !slices.Contains(names, q.Name) {
+				failed[err.Error()] = append(names, q.Name)
+			}
+		}
+		for t := range result.duplicates {
+			report.failures = append(report.failures, upstream.ReasonResponse)
+			r.problem("duplicate "+q.Name+describe(t), "query %q of cluster %q: the answer has a series twice for %s: that answer is dropped", q.Name, r.cluster, describe(t))
+		}
+		r.queries = append(r.queries, report)
+	}
+	for err, names := range failed {
+		r.problem(err, "query %s of cluster %q: %s", quoted(names), r.cluster, err)
+	}
+	return r
+}
+
+// reportStores decides what is known of each store.
+func (r *round) reportStores(matches []stores.Match, all results) {
+	if len(matches) == 0 {
+		r.problem("no stores", "cluster %q has no store: upstream has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
+	}
+	seen := map[stores.Store]bool{}
+	for _, m := range matches {
+		labels := stores.Store{ID: m.Store.ID, Address: m.Store.Address}
+		if seen[labels] {
+			r.ambiguous(m.Store, "a second store has the same id and address, and is left out")
+			continue
+		}
+		seen[labels] = true
+		r.stores = append(r.stores, storeReport{m, r.judge(m, all)})
+	}
+}
+
+// judge takes a store's gauges from what upstream said of it.
+func (r *round) judge(m stores.Match, all results) []float64 {
+	var s said
+	target, found := m.Target()
+	switch {
+	case m.Ambiguous:
+		r.ambiguous(m.Store, "it fits "+describe(m.Candidates...)+" and nothing decides: set its instance, or narrow upstream with selector")
+	case !found:
+		// That upstream does not know the store is known only if upstream answered.
+		if len(all[queryUp].errs) == 0 {
+			s = said{queryUp: nil}
+		}
+	default:
+		s = all.of(target)
+		if ups := s[queryUp]; len(ups) > 1 {
+			metrics := make([]string, len(ups))
+			for i, up := range ups {
+				metrics[i] = up.Metric.String()
+			}
+			slices.Sort(metrics)
+			r.ambiguous(m.Store, "upstream has more than one target of its job and instance: "+strings.Join(metrics, " and ")+": keep one with selector, or name the label that tells replicas apart in replica_labels")
+			s = nil
+		}
+	}
+	values := make([]float64, len(Gauges))
+	for i, g := range Gauges {
+		v, ok := g.value(s)
+		if !ok || math.IsInf(v, 0) {
+			v = math.NaN()
+		}
+		values[i] = v
+	}
+	return values
+}
+
+func (r *round) problem(key, format string, args ...any) {
+	r.problems = append(r.problems, problem{key, fmt.Sprintf(format, args...)})
+}
+
+// ambiguous tells of a store that has no gauges because nothing decides which series are its own.
+func (r *round) ambiguous(s stores.Store, why string) {
+	r.ambiguities++
+	r.problem("ambiguous "+s.ID+" "+s.Address, "store %q of cluster %q has no gauges: %s", s.Address, r.cluster, why)
+}
+
+func describe(targets ...stores.Target) string {
+	names := make([]string, len(targets))
+	for i, t := range targets {
+		names[i] = fmt.Sprintf("{job=%q, instance=%q}", t.Job, t.Instance)
+	}
+	return strings.Join(names, " and ")
+}
+
+func quoted(names []string) string {
+	q := make([]string, len(names))
+	for i, n := range names {
+		q[i] = fmt.Sprintf("%q", n)
+	}
+	return strings.Join(q, ", ")
+}

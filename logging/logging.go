@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package logging makes the loggers that the command line asks for.
+package logging
+
+import (
+	"io"
+	"log/slog"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	sloggokit "github.com/tjhop/slog-gokit"
+)
+
+// Flags are the flags --log.level and --log.format.
+type Flags struct {
+	level  *string
+	format *string
+}
+
+// Add adds the flags to app.
+func (f *Flags) Add(app *kingpin.Application) {
+	f.level = app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn or error.").
+		Default("info").Enum("debug", "info", "warn", "error")
+	f.format = app.Flag("log.format", "Format of log messages: logfmt or json.").
+		Default("logfmt").Enum("logfmt", "json")
+}
+
+// Loggers returns a logger that writes to w, and the same one for libraries that want slog.
+func (f *Flags) Loggers(w io.Writer) (log.Logger, *slog.Logger) {
+	w = log.NewSyncWriter(w)
+	base := log.NewLogfmtLogger(w)
+	if *f.format == "json" {
+		base = log.NewJSONLogger(w)
+	}
+	base = level.NewFilter(base, level.Allow(level.ParseDefault(*f.level, level.InfoValue())))
+	// The bridge adds time and caller itself; the level is filtered once, in base.
+	bridge := slog.New(sloggokit.NewGoKitHandler(base, slog.LevelDebug))
+	return log.With(base, "time", log.DefaultTimestampUTC, "caller", log.DefaultCaller), bridge
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command operator_store_exporter asks the Prometheus of a TiKV cluster about its stores, and
+// exposes few, normalised gauges of each.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/common/version"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/logging"
+	"github.com/operator-store/operator_store_exporter/reload"
+	"github.com/operator-store/operator_store_exporter/web"
+)
+
+const program = "operator_store_exporter"
+
+// drainTimeout is how long scrapes that are under way may take after SIGTERM.
+const drainTimeout = 30 * time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", program, err)
+		os.Exit(1)
+	}
+}
+
+// run parses args and does what they say until ctx ends.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	app := kingpin.New(program, "Exposes few, normalised gauges of each TiKV store, asked of the Prometheus that scrapes TiKV.")
+	app.UsageWriter(stdout).ErrorWriter(stderr).HelpFlag.Short('h')
+	app.Version(version.Print(program)).VersionFlag.NoEnvar()
+
+	var s serving
+	serve := app.Command("serve", "Serve the gauges over HTTP (the default).").Default()
+	s.flags(app)
+	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
+	checked := check.Arg("file", "The configuration file.").Required().String()
+
+	command, err := app.Parse(args)
+	if err != nil {
+		return fmt.Errorf("%w, try --help", err)
+	}
+	switch command {
+	case serve.FullCommand():
+		return s.run(ctx, stderr)
+	default:
+		return checkConfig(*checked, stdout)
+	}
+}
+
+// serving is the command that serves, with its flags.
+type serving struct {
+	configFile      *string
+	single          struct{ name, url *string }
+	singleSet       [2]bool
+	lookback        *time.Duration
+	telemetryPath   *string
+	enableLifecycle *bool
+	timeoutOffset   *time.Duration
+	toolkit         *toolkit.FlagConfig
+	logging         logging.Flags
+}
+
+func (s *serving) flags(app *kingpin.Application) {
+	s.configFile = app.Flag("config.file", "Configuration file. Without one, a single cluster is bridged.").String()
+	s.single.name = app.Flag("cluster", "Name of the single cluster, without --config.file.").IsSetByUser(&s.singleSet[0]).Default("default").String()
+	s.single.url = app.Flag("upstream.url", "URL of the Prometheus that scrapes TiKV, without --config.file.").IsSetByUser(&s.singleSet[1]).Default("http://localhost:9090").String()
+	s.lookback = app.Flag("discovery.lookback", "How long a store is known after upstream last saw it.").Default("1h").Duration()
+	s.telemetryPath = app.Flag("web.telemetry-path", "Path under which the metrics are served.").Default("/metrics").String()
+	s.enableLifecycle = app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").Bool()
+	s.timeoutOffset = app.Flag("scrape.timeout-offset", "How much earlier than the scraper's timeout a scrape ends.").Default("500ms").Duration()
+	s.toolkit = kingpinflag.AddFlags(app, ":9820")
+	s.logging.Add(app)
+}
+
+// run serves until ctx ends, then lets the scrapes under way finish.
+func (s *serving) run(ctx context.Context, stderr io.Writer) error {
+	logger, slogger := s.logging.Loggers(stderr)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(versioncollector.NewCollector(program),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reloader, err := reload.New(func(previous *collector.Exporter) (*collector.Exporter, error) {
+		cfg, err := s.config()
+		if err != nil {
+			return nil, err
+		}
+		return collector.New(cfg, collector.Options{Lookback: *s.lookback, Logger: logger, Previous: previous})
+	}, registry, logger)
+	if err != nil {
+		return err
+	}
+	handler, err := web.Handler(web.Options{
+		Exporter: reloader.Exporter, Reload: reloader.Reload, Process: registry, TelemetryPath: *s.telemetryPath,
+		TimeoutOffset: *s.timeoutOffset, EnableLifecycle: *s.enableLifecycle, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	level.Info(logger).Log("msg", "Starting "+program, "version", version.Info(), "clusters", fmt.Sprint(reloader.Exporter().Clusters()))
+
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- toolkit.ListenAndServe(server, s.toolkit, slogger) }()
+	for {
+		select {
+		case err := <-served:
+			return fmt.Errorf("serve: %w", err)
+		case <-hangup:
+			_ = reloader.Reload() // It tells the log.
+		case <-ctx.Done():
+			level.Info(logger).Log("msg", "Stopping: scrapes that are under way finish")
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			defer cancel()
+			defer reloader.Exporter().Close()
+			return errors.Join(server.Shutdown(drain), unlessClosed(<-served))
+		}
+	}
+}
+
+func unlessClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// config reads the configuration as it is now.
+func (s *serving) config() (*config.Config, error) {
+	switch {
+	case *s.configFile == "":
+		cfg, err := config.SingleCluster(*s.single.name, *s.single.url)
+		if err != nil {
+			return nil, fmt.Errorf("--cluster=%s with --upstream.url: %w", *s.single.name, err)
+		}
+		return cfg, nil
+	case s.singleSet != [2]bool{}:
+		return nil, errors.New("--cluster and --upstream.url do not go with --config.file: move them into the file")
+	default:
+		return config.LoadFile(*s.configFile)
+	}
+}
+
+// checkConfig prints a line if the file is good, or returns every mistake in it.
+func checkConfig(file string, stdout io.Writer) error {
+	cfg, err := config.LoadFile(file)
+	if err != nil {
+		return err
+	}
+	exporter, err := collector.New(cfg, collector.Options{Logger: log.NewNopLogger()})
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	defer exporter.Close()
+	_, err = fmt.Fprintf(stdout, "%s is good: %d cluster(s) %q\n", file, len(cfg.Clusters), exporter.Clusters())
+	return err
+}

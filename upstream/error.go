@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+)
+
+// Reason is why a query failed: the value of the label reason.
+type Reason string
+
+// The reasons there are. ReasonAmbiguous is not an answer of upstream but a store that two targets fit.
+const (
+	ReasonTimeout    Reason = "timeout"    // No answer in time, here or upstream.
+	ReasonConnection Reason = "connection" // No connection, or one that broke.
+	ReasonHTTP       Reason = "http"       // A status that is not the query API's.
+	ReasonQuery      Reason = "query"      // Upstream refused the expression or failed to evaluate it.
+	ReasonResponse   Reason = "response"   // An answer that is not what was asked for.
+	ReasonLimit      Reason = "limit"      // An answer larger than we take.
+	ReasonAmbiguous  Reason = "ambiguous"  // Two targets fit one store.
+)
+
+// Reasons lists every Reason.
+func Reasons() []Reason {
+	return []Reason{
+		ReasonTimeout, ReasonConnection, ReasonHTTP, ReasonQuery, ReasonResponse, ReasonLimit, ReasonAmbiguous,
+	}
+}
+
+// Error is a request that failed: what was attempted, what came back, what to do.
+type Error struct {
+	Reason  Reason
+	Request string // Such as "POST http://localhost:9090/api/v1/query".
+	Err     error
+	Remedy  string
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	msg := fmt.Sprintf("%s: %s", e.Request, e.Err)
+	if e.Remedy != "" {
+		msg += ": " + e.Remedy
+	}
+	return msg
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// ReasonOf returns the reason of the Error in err's chain.
+func ReasonOf(err error) Reason {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return ReasonResponse
+}
+
+// failover tells whether another server of the same data may do better.
+func (e *Error) failover() bool {
+	return e.Reason == ReasonConnection || e.Reason == ReasonTimeout || e.Reason == ReasonHTTP && errors.Is(e.Err, errServer)
+}
+
+var (
+	errServer = errors.New("server error")
+	errTooBig = errors.New("body too large")
+)
+
+const (
+	remedyTimeout = "upstream is slow or overloaded: raise the scrape timeout and upstream's timeout, or widen the scrape interval"
+	remedyAPI     = "does url point at a Prometheus query API? check its host, port and path prefix"
+)
+
+// transportError classifies a request that got no whole answer.
+func transportError(request string, err error) *Error {
+	var (
+		netErr net.Error
+		own    *Error
+	)
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.Is(err, errTooBig):
+		return &Error{ReasonLimit, request, err, "narrow it with selector or stores"}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
+		errors.As(err, &netErr) && netErr.Timeout():
+		return &Error{ReasonTimeout, request, errors.New("no answer in time"), remedyTimeout}
+	default:
+		return &Error{ReasonConnection, request, bare(err), "is upstream running, and is url right?"}
+	}
+}
+
+// bare is the innermost error that still says what happened: client errors repeat method and URL.
+func bare(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op
+	}
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+// statusError classifies an answer whose status is not 2xx; message is what the body says of it.
+func statusError(request string, resp *http.Response, errorType v1.ErrorType, message string) *Error {
+	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	cause := errors.New(status)
+	if message != "" {
+		cause = fmt.Errorf("%s: %s", status, message)
+	}
+	e := &Error{Reason: ReasonHTTP, Request: request, Err: cause}
+	switch code := resp.StatusCode; {
+	case errorType == v1.ErrTimeout || errorType == v1.ErrCanceled || timedOut(message):
+		e.Reason, e.Remedy = ReasonTimeout, remedyTimeout
+	case errorType != "" && (code == http.StatusBadRequest || code == http.StatusUnprocessableEntity):
+		e.Reason = ReasonQuery
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		e.Remedy = "check basic_auth, authorization or oauth2"
+	case code == http.StatusNotFound || code == http.StatusMethodNotAllowed:
+		e.Remedy = remedyAPI
+	case code == http.StatusTooManyRequests:
+		e.Remedy = "upstream limits its callers: scrape less often or raise its limit"
+	case code/100 == 3:
+		e.Err = fmt.Errorf("%s to %s", status, location(resp))
+		e.Remedy = "redirects are not followed: put the final address into url"
+	case code/100 == 5:
+		e.Err = fmt.Errorf("%w: %w", errServer, cause)
+	}
+	return e
+}
+
+// bodyError classifies a 2xx answer whose body is not what was asked for.
+func bodyError(request string, err error) *Error {
+	var said *v1.Error
+	if errors.As(err, &said) {
+		switch said.Type {
+		case v1.ErrTimeout, v1.ErrCanceled:
+			return &Error{ReasonTimeout, request, err, remedyTimeout}
+		case v1.ErrBadData, v1.ErrExec:
+			return &Error{ReasonQuery, request, err, ""}
+		}
+	}
+	return &Error{ReasonResponse, request, err, remedyAPI}
+}
+
+// location is where resp redirects to, without credentials or parameters.
+func location(resp *http.Response) string {
+	u, err := resp.Location()
+	if err != nil {
+		return "nowhere"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
+}
+
+// A query that expires while it waits for its turn comes back as 400 bad_data: the words tell.
+func timedOut(message string) bool {
+	for _, words := range []string{"context deadline exceeded", "context canceled", "timed out"} {
+		if strings.Contains(message, words) {
+			return true
+		}
+	}
+	return false
+}
