@@ -36,6 +36,8 @@ type Exporter struct {
 type Options struct {
 	Lookback time.Duration // How long a store is known after upstream last saw it.
 	Logger   log.Logger
+	// Connect makes the client of an upstream. It is upstream.New where it is nil.
+	Connect func(config.Upstream) (Upstream, error)
 	// Previous is the exporter that this one replaces, whose counters go on. It may be nil.
 	Previous *Exporter
 }
@@ -46,8 +48,12 @@ func New(cfg *config.Config, opts Options) (*Exporter, error) {
 	if opts.Previous != nil {
 		e.failures = opts.Previous.failures
 	}
+	connect := opts.Connect
+	if connect == nil {
+		connect = func(u config.Upstream) (Upstream, error) { return upstream.New(u) }
+	}
 	for _, c := range cfg.Clusters {
-		client, err := upstream.New(c.Upstream)
+		client, err := connect(c.Upstream)
 		if err != nil {
 			e.Close()
 			return nil, fmt.Errorf("cluster %q: %w", c.Name, err)

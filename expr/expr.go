@@ -71,14 +71,21 @@ func (e Expr) With(matchers []*labels.Matcher, groupBy []string) string {
 		}
 		return nil
 	})
-	return root.String()
+	// The printer writes this one character as it is inside a string, where the parser takes it for an error.
+	return strings.ReplaceAll(root.String(), "\uFFFD", `\ufffd`)
 }
 
 // OneOf returns a matcher for label being exactly one of values. More than one value becomes an
 // alternation of escaped literals, which Prometheus looks up as a set instead of walking every value
-// of the label, as long as there are at most 255 of them.
+// of the label, as long as there are at most 255 of them. No series has a value that is not UTF-8;
+// what stands for it does not match it either.
 func OneOf(label string, values []string) *labels.Matcher {
-	values = slices.Compact(slices.Sorted(slices.Values(values)))
+	values = slices.Clone(values)
+	for i, v := range values {
+		values[i] = strings.ToValidUTF8(v, "\uFFFD")
+	}
+	slices.Sort(values)
+	values = slices.Compact(values)
 	if len(values) == 1 {
 		return labels.MustNewMatcher(labels.MatchEqual, label, values[0])
 	}

@@ -40,6 +40,8 @@ type Error struct {
 	Request string // Such as "POST http://localhost:9090/api/v1/query".
 	Err     error
 	Remedy  string
+
+	server bool // The status was the server's own fault.
 }
 
 // Error implements error.
@@ -63,15 +65,27 @@ func ReasonOf(err error) Reason {
 	return ReasonResponse
 }
 
-// failover tells whether another server of the same data may do better.
-func (e *Error) failover() bool {
-	return e.Reason == ReasonConnection || e.Reason == ReasonTimeout || e.Reason == ReasonHTTP && errors.Is(e.Err, errServer)
+// failures are those of one server after the other.
+type failures []error
+
+// Error implements error.
+func (f failures) Error() string {
+	words := make([]string, len(f))
+	for i, err := range f {
+		words[i] = err.Error()
+	}
+	return strings.Join(words, "; then ")
 }
 
-var (
-	errServer = errors.New("server error")
-	errTooBig = errors.New("body too large")
-)
+// Unwrap returns the failures.
+func (f failures) Unwrap() []error { return f }
+
+// failover tells whether another server of the same data may do better.
+func (e *Error) failover() bool {
+	return e.Reason == ReasonConnection || e.Reason == ReasonTimeout || e.Reason == ReasonHTTP && e.server
+}
+
+var errTooBig = errors.New("body too large")
 
 const (
 	remedyTimeout = "upstream is slow or overloaded: raise the scrape timeout and upstream's timeout, or widen the scrape interval"
@@ -88,20 +102,20 @@ func transportError(request string, err error) *Error {
 	case errors.As(err, &own):
 		return own
 	case errors.Is(err, errTooBig):
-		return &Error{ReasonLimit, request, err, "narrow it with selector or stores"}
+		return &Error{Reason: ReasonLimit, Request: request, Err: err, Remedy: "narrow it with selector or stores"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &netErr) && netErr.Timeout():
-		return &Error{ReasonTimeout, request, errors.New("no answer in time"), remedyTimeout}
+		return &Error{Reason: ReasonTimeout, Request: request, Err: errors.New("no answer in time"), Remedy: remedyTimeout}
 	default:
-		return &Error{ReasonConnection, request, bare(err), "is upstream running, and is url right?"}
+		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Remedy: "is upstream running, and is url right?"}
 	}
 }
 
 // bare is the innermost error that still says what happened: client errors repeat method and URL.
 func bare(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) {
-		return op
+	if errors.As(err, &op) && op.Addr != nil {
+		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err) // Without our own port, which is another each time.
 	}
 	for {
 		inner := errors.Unwrap(err)
@@ -135,7 +149,7 @@ func statusError(request string, resp *http.Response, errorType v1.ErrorType, me
 		e.Err = fmt.Errorf("%s to %s", status, location(resp))
 		e.Remedy = "redirects are not followed: put the final address into url"
 	case code/100 == 5:
-		e.Err = fmt.Errorf("%w: %w", errServer, cause)
+		e.server = true
 	}
 	return e
 }
@@ -146,12 +160,12 @@ func bodyError(request string, err error) *Error {
 	if errors.As(err, &said) {
 		switch said.Type {
 		case v1.ErrTimeout, v1.ErrCanceled:
-			return &Error{ReasonTimeout, request, err, remedyTimeout}
+			return &Error{Reason: ReasonTimeout, Request: request, Err: err, Remedy: remedyTimeout}
 		case v1.ErrBadData, v1.ErrExec:
-			return &Error{ReasonQuery, request, err, ""}
+			return &Error{Reason: ReasonQuery, Request: request, Err: err, Remedy: ""}
 		}
 	}
-	return &Error{ReasonResponse, request, err, remedyAPI}
+	return &Error{Reason: ReasonResponse, Request: request, Err: err, Remedy: remedyAPI}
 }
 
 // location is where resp redirects to, without credentials or parameters.

@@ -122,7 +122,7 @@ func (c *Client) ask(ctx context.Context, request func(context.Context, v1.API) 
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	first := int(c.serving.Load())
-	var failures []error
+	var failed failures
 	for i := range c.servers {
 		n := (first + i) % len(c.servers)
 		share := time.Until(deadline) / time.Duration(len(c.servers)-i)
@@ -139,12 +139,12 @@ func (c *Client) ask(ctx context.Context, request func(context.Context, v1.API) 
 		if !errors.As(err, &failure) {
 			failure = bodyError("answer of "+c.servers[n].base.String(), err)
 		}
-		failures = append(failures, failure)
+		failed = append(failed, failure)
 		if !failure.failover() || ctx.Err() != nil {
 			break
 		}
 	}
-	return errors.Join(failures...)
+	return failed
 }
 
 func typeOf(v model.Value) string {

@@ -113,13 +113,13 @@ func (c *Cluster) truth(name string, v Version) Truth {
 	r := rand.New(rand.NewPCG(c.seed, hash.Sum64()))
 	t := Truth{Commands: make([]float64, v.CommandTypes), Messages: make([]Load, v.GRPCTypes)}
 	for i := range t.Commands {
-		if r.Float64() < 0.6 { // The rest stays at zero, as on a real store.
+		if r.Float64() < 0.6 || i == 0 { // The rest stays at zero, as on a real store.
 			t.Commands[i] = math.Exp(r.Float64() * 7)
 		}
 	}
 	speed := math.Exp(r.Float64()*3 - 8) // Around 2 ms.
 	for i := range t.Messages {
-		if r.Float64() < 0.6 {
+		if r.Float64() < 0.6 || i == 1 {
 			t.Messages[i] = Load{math.Exp(r.Float64() * 7), speed * math.Exp(r.Float64()*2), 1.5 + r.Float64()}
 		} else {
 			t.Messages[i] = Load{0, speed, 2}

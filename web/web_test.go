@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package web_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+
+	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/web"
+)
+
+// recorder is an upstream that fails, and remembers how much time it was given.
+type recorder struct{ given *time.Duration }
+
+func (r recorder) Query(ctx context.Context, _ string, _ time.Time) (model.Vector, time.Time, error) {
+	deadline, _ := ctx.Deadline()
+	*r.given = time.Until(deadline)
+	return nil, time.Time{}, errors.New("no")
+}
+
+func (recorder) Series(context.Context, []string, time.Time, time.Time) ([]model.LabelSet, error) {
+	return nil, errors.New("no")
+}
+func (recorder) Now() (time.Time, bool) { return time.Time{}, false }
+func (recorder) Close()                 {}
+
+func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http.Handler {
+	t.Helper()
+	cfg, err := config.SingleCluster("c", "http://upstream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exporter, err := collector.New(cfg, collector.Options{
+		Logger:  log.NewNopLogger(),
+		Connect: func(config.Upstream) (collector.Upstream, error) { return recorder{given}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := web.Options{
+		Exporter: func() *collector.Exporter { return exporter }, Reload: func() error { return nil },
+		Process: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),
+	}
+	if change != nil {
+		change(&o)
+	}
+	h, err := web.Handler(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestAScrapeEndsBeforeItsScraperGivesUp(t *testing.T) {
+	for _, tc := range []struct {
+		name, header string
+		want         time.Duration
+	}{
+		{"the scraper's timeout less the offset", "3", 2500 * time.Millisecond},
+		{"a fraction of a second", "1.5", time.Second},
+		{"no header: Prometheus' default", "", 9500 * time.Millisecond},
+		{"less than the offset leaves half", "0.4", 200 * time.Millisecond},
+		{"nonsense", "soon", 9500 * time.Millisecond},
+		{"NaN", "NaN", 9500 * time.Millisecond},
+		{"infinite", "+Inf", 9500 * time.Millisecond},
+		{"negative", "-3", 9500 * time.Millisecond},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var given time.Duration
+			req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+			req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", tc.header)
+			w := httptest.NewRecorder()
+			handler(t, &given, nil).ServeHTTP(w, req)
+			if w.Code != http.StatusOK {
+				t.Errorf("status %d", w.Code)
+			}
+			if given > tc.want || given < tc.want-tc.want/2 {
+				t.Errorf("upstream was given %s, want %s or a little less", given, tc.want)
+			}
+		})
+	}
+}
+
+func TestPaths(t *testing.T) {
+	off := func(o *web.Options) {}
+	on := func(o *web.Options) { o.EnableLifecycle = true }
+	bad := func(o *web.Options) {
+		o.EnableLifecycle = true
+		o.Reload = func() error { return errors.New("config.yml:3: bad duration") }
+	}
+	elsewhere := func(o *web.Options) { o.TelemetryPath = "/m" }
+	root := func(o *web.Options) { o.TelemetryPath = "/" }
+	for _, tc := range []struct {
+		name, method, path string
+		options            func(*web.Options)
+		code               int
+		body               string
+	}{
+		{"metrics", "GET", "/metrics", off, 200, "operator_store_exporter_upstream_up{cluster=\"c\"} 0"},
+		{"one cluster's metrics", "GET", "/metrics?cluster=c", off, 200, "operator_store_exporter_upstream_up{cluster=\"c\"} 0"},
+		{"a cluster that there is not", "GET", "/metrics?cluster=d", off, 400, `no cluster "d": there are ["c"]`},
+		{"metrics elsewhere", "GET", "/m", elsewhere, 200, "operator_store_exporter_upstream_up"},
+		{"metrics at the root", "GET", "/", root, 200, "operator_store_exporter_upstream_up"},
+		{"metrics are elsewhere", "GET", "/metrics", elsewhere, 404, ""},
+		{"metrics cannot be posted", "POST", "/metrics", off, 405, ""},
+		{"landing page", "GET", "/", off, 200, `href="/metrics"`},
+		{"healthy", "GET", "/-/healthy", off, 200, "healthy"},
+		{"ready", "GET", "/-/ready", off, 200, "ready"},
+		{"reload is off", "POST", "/-/reload", off, 403, "--web.enable-lifecycle"},
+		{"reload", "POST", "/-/reload", on, 200, "reloaded"},
+		{"reload of a bad file", "POST", "/-/reload", bad, 500, "config.yml:3: bad duration"},
+		{"reload cannot be got", "GET", "/-/reload", on, 405, ""},
+		{"anything else", "GET", "/metrics/x", off, 404, ""},
+		{"profiles", "GET", "/debug/pprof/", off, 404, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			handler(t, new(time.Duration), tc.options).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), tc.method, tc.path, nil))
+			if w.Code != tc.code || !strings.Contains(w.Body.String(), tc.body) {
+				t.Errorf("status %d, want %d, with %q:\n%s", w.Code, tc.code, tc.body, w.Body)
+			}
+		})
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*web.Options)
+		want   string
+	}{
+		{"a path without a slash", func(o *web.Options) { o.TelemetryPath = "metrics" }, "--web.telemetry-path=metrics"},
+		{"a path with a wildcard", func(o *web.Options) { o.TelemetryPath = "/{x}" }, "--web.telemetry-path=/{x}"},
+		{"no path", func(o *web.Options) { o.TelemetryPath = "" }, "write a path such as /metrics"},
+		{"a path that is taken", func(o *web.Options) { o.TelemetryPath = "/-/ready" }, "is taken"},
+		{"a negative offset", func(o *web.Options) { o.TimeoutOffset = -time.Second }, "--scrape.timeout-offset=-1s"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := web.Options{TelemetryPath: "/metrics", Process: prometheus.NewRegistry()}
+			tc.change(&o)
+			if _, err := web.Handler(o); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("the error is %v, want one with %q", err, tc.want)
+			}
+		})
+	}
+}
