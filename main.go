@@ -50,26 +50,28 @@ func main() {
 
 // run parses args and does what they say until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	app := kingpin.New(program, "Exposes few, normalised gauges of each TiKV store, asked of the Prometheus that scrapes TiKV.")
-	app.UsageWriter(stdout).ErrorWriter(stderr).HelpFlag.Short('h')
-	app.Version(version.Print(program)).VersionFlag.NoEnvar()
-
-	var s serving
-	serve := app.Command("serve", "Serve the gauges over HTTP (the default).").Default()
-	s.flags(app)
-	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
-	checked := check.Arg("file", "The configuration file.").Required().String()
-
+	app, serve, check := commandLine(stdout, stderr)
 	command, err := app.Parse(args)
 	if err != nil {
 		return fmt.Errorf("%w, try --help", err)
 	}
-	switch command {
-	case serve.FullCommand():
-		return s.run(ctx, stderr)
-	default:
-		return checkConfig(*checked, stdout)
+	if command == "check-config" {
+		return checkConfig(*check, stdout)
 	}
+	return serve.run(ctx, stderr)
+}
+
+// commandLine returns the command line, with what it sets.
+func commandLine(stdout, stderr io.Writer) (app *kingpin.Application, s *serving, checked *string) {
+	app = kingpin.New(program, "Exposes few, normalised gauges of each TiKV store, asked of the Prometheus that scrapes TiKV.")
+	app.UsageWriter(stdout).ErrorWriter(stderr).HelpFlag.Short('h')
+	app.Version(version.Print(program))
+	app.Command("serve", "Serve the gauges over HTTP (the default).").Default()
+	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
+	checked = check.Arg("file", "The configuration file.").Required().String()
+	s = &serving{}
+	s.flags(app)
+	return app, s, checked
 }
 
 // serving is the command that serves, with its flags.

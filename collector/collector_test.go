@@ -158,7 +158,7 @@ func newExporter(t *testing.T, f *fake, extra string, logger log.Logger) *collec
 	return e
 }
 
-func scrape(t *testing.T, ctx context.Context, e *collector.Exporter) *collector.Collector {
+func scrape(ctx context.Context, t *testing.T, e *collector.Exporter) *collector.Collector {
 	t.Helper()
 	c, err := e.Scrape(ctx)
 	if err != nil {
@@ -181,8 +181,6 @@ func page(t *testing.T, c *collector.Collector) string {
 	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), func(l string) bool { return strings.HasPrefix(l, "#") || l == "" })
 	return strings.Join(lines, "\n")
 }
-
-const nobody = `cluster="c",store_id="",address="a:20180"`
 
 // Each case is what upstream answers, by what the query's expression contains, and the gauges that must come of it.
 func TestGauges(t *testing.T) {
@@ -340,7 +338,7 @@ func TestGauges(t *testing.T) {
 			if tc.targets != nil {
 				f.targets = tc.targets
 			}
-			got := page(t, scrape(t, t.Context(), newExporter(t, f, tc.extra, log.NewNopLogger())))
+			got := page(t, scrape(t.Context(), t, newExporter(t, f, tc.extra, log.NewNopLogger())))
 			if want := strings.Join(tc.want, "\n"); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
@@ -369,7 +367,7 @@ func TestScrapesAtTheSameTimeShareARound(t *testing.T) {
 				gate := make(chan struct{})
 				f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}}
 				e := newExporter(t, f, "", log.NewNopLogger())
-				scrape(t, t.Context(), e)
+				scrape(t.Context(), t, e)
 				before := f.count()
 				f.block = map[string]chan struct{}{"command_total": gate}
 
@@ -377,12 +375,12 @@ func TestScrapesAtTheSameTimeShareARound(t *testing.T) {
 				var both sync.WaitGroup
 				first, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
-				both.Go(func() { pages[0] = page(t, scrape(t, first, e)) })
+				both.Go(func() { pages[0] = page(t, scrape(first, t, e)) })
 				time.Sleep(tc.wait) // In the bubble's own time.
 				synctest.Wait()
 				second, cancelSecond := context.WithTimeout(t.Context(), tc.second)
 				defer cancelSecond()
-				both.Go(func() { pages[1] = page(t, scrape(t, second, e)) })
+				both.Go(func() { pages[1] = page(t, scrape(second, t, e)) })
 				synctest.Wait()
 				if tc.cancel {
 					cancel()
@@ -413,7 +411,7 @@ func TestARoundThatNobodyWaitsForEnds(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			scrape(t, ctx, e)
+			scrape(ctx, t, e)
 		}()
 		synctest.Wait()
 		began := time.Now()
@@ -442,7 +440,7 @@ func TestWhatHasArrivedByTheDeadlineIsServed(t *testing.T) {
 				const a = "job=tikv,instance=a:20180"
 				f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {a + " 1"}, "command_total": {a + " 5"}, "quota": {a + " 8"}}}
 				e := newExporter(t, f, "", log.NewNopLogger())
-				scrape(t, t.Context(), e)
+				scrape(t.Context(), t, e)
 				f.block = map[string]chan struct{}{}
 				for _, word := range tc.block {
 					f.block[word] = nil
@@ -450,7 +448,7 @@ func TestWhatHasArrivedByTheDeadlineIsServed(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
 				defer cancel()
 				began := time.Now()
-				c := scrape(t, ctx, e)
+				c := scrape(ctx, t, e)
 				if took := time.Since(began); took != tc.took {
 					t.Errorf("the scrape took %s, want %s", took, tc.took)
 				}
@@ -473,11 +471,11 @@ func TestUpstreamsClockCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}}
 		e := newExporter(t, f, "", log.NewNopLogger())
-		scrape(t, t.Context(), e)
+		scrape(t.Context(), t, e)
 		f.fails = map[string]error{"up{": &upstream.Error{Reason: upstream.ReasonHTTP, Err: errors.New("500")}}
 		f.instant = nil
 		time.Sleep(time.Minute)
-		c := scrape(t, t.Context(), e)
+		c := scrape(t.Context(), t, e)
 		want := time.Now().Add(behind)
 		for expression, at := range f.instant {
 			if !strings.Contains(expression, "up{") && !strings.Contains(expression, "server_info") && !at.Equal(want) {
@@ -524,7 +522,7 @@ func TestAProblemIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 					f.fails[word] = &upstream.Error{Reason: upstream.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Remedy: "try again"}
 				}
 			}
-			scrape(t, t.Context(), e)
+			scrape(t.Context(), t, e)
 			got := strings.TrimSpace(out.String())
 			if s.want == "" && got != "" || !strings.Contains(got, s.want) || strings.Count(got, "\n") > 0 {
 				t.Errorf("%s: the log says %q, want one line with %q", s.what, got, s.want)

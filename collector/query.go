@@ -2,6 +2,8 @@
 
 package collector
 
+import "slices"
+
 // Query is one question to upstream about all stores at once. It is grouped by the target's
 // identity, job and instance; what the gauges need beside it stands in the grouping too.
 type Query struct {
@@ -33,6 +35,9 @@ var instantQueries = []*Query{
 	queryUp, queryLastScrape, queryStorageCommands, queryGRPCDuration, queryStoreSize,
 	queryCPUSeconds, queryCPUQuota, queryRaftLogLag,
 }
+
+// Queries returns every query whose outcome is reported, in the order of the documentation.
+func Queries() []*Query { return slices.Clone(allQueries) }
 
 // allQueries are the queries that are reported, in the order of the documentation.
 var allQueries = append([]*Query{queryTargets}, instantQueries...)

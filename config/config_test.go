@@ -57,8 +57,11 @@ clusters:
 		filepath.Base(c.Upstream.HTTPClient.BasicAuth.PasswordFile), filepath.IsAbs(c.Upstream.HTTPClient.BasicAuth.PasswordFile),
 	}
 	want := []any{
-		"prod", "http://a:9090", "https://b/prefix", 3 * time.Second, map[string][]string{"dedup": {"true"}},
-		`tidb_cluster="prod"`, `job!~"x.*"`, 2 * time.Minute, []config.LabelName{"replica", "prometheus_replica"}, 3,
+		"prod", "http://a:9090", "https://b/prefix", 3 * time.Second,
+		map[string][]string{"dedup": {"true"}},
+		`tidb_cluster="prod"`, `job!~"x.*"`, 2 * time.Minute,
+		[]config.LabelName{"replica", "prometheus_replica"},
+		3,
 		config.StoreID("1"), config.StoreID("18446744073709551615"), `a "b" {c}`, config.Address("tikv_2"),
 		"secret", true,
 	}

@@ -93,7 +93,7 @@ func TestAScrapeEndsBeforeItsScraperGivesUp(t *testing.T) {
 }
 
 func TestPaths(t *testing.T) {
-	off := func(o *web.Options) {}
+	off := func(*web.Options) {}
 	on := func(o *web.Options) { o.EnableLifecycle = true }
 	bad := func(o *web.Options) {
 		o.EnableLifecycle = true
