@@ -288,6 +288,10 @@ func TestGauges(t *testing.T) {
 			answers: map[string][]string{"up{": {a + ",cluster=x 1", a + ",cluster=y 1"}, "command_total": {a + " 5"}},
 		},
 		{
+			name:    "two live series of one identity have no gauges, where nothing has an up",
+			answers: map[string][]string{"timestamp": {a + ",prometheus=x 1700000000", a + ",prometheus=y 1700000000"}, "command_total": {a + " 5"}},
+		},
+		{
 			name:  "of two replicas the freshest is heard, in every gauge",
 			extra: "  replica_labels: [replica]\n",
 			answers: map[string][]string{

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql"
@@ -93,6 +94,22 @@ type value func(said) (float64, bool)
 // said is what upstream said of one store at the scrape's instant: an answer a query, none where the
 // query failed.
 type said map[*Query]answer
+
+// twins describes the targets that share the store's identity, and is empty where there is but one.
+func (s said) twins() string {
+	for q, a := range s {
+		if q.grouped || len(a) < 2 {
+			continue
+		}
+		targets := make([]string, len(a))
+		for i, sample := range a {
+			targets[i] = sample.Metric.String()
+		}
+		slices.Sort(targets)
+		return strings.Join(targets, " and ")
+	}
+	return ""
+}
 
 // An answer is the part of a query's result that is about one store; it may be empty.
 type answer []*model.Sample

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ type entry struct {
 	open   bool      // It was told and has not been told to be over.
 }
 
-// write logs what is new in problems, which are all there are now.
+// write logs what is new in problems, which are all there are now, and what is over.
 func (j *journal) write(logger log.Logger, problems []problem, now time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -36,26 +37,39 @@ func (j *journal) write(logger log.Logger, problems []problem, now time.Time) {
 		j.entries = map[string]*entry{}
 	}
 	current := map[string]bool{}
-	problems = slices.SortedFunc(slices.Values(problems), func(a, b problem) int { return strings.Compare(a.key, b.key) })
+	problems = slices.SortedFunc(slices.Values(problems), func(a, b problem) int { return strings.Compare(a.text, b.text) })
 	for _, p := range problems {
-		current[p.key] = true
-		e := j.entries[p.key]
-		if e != nil && now.Sub(e.logged) < repeatAfter {
+		fresh := false
+		for _, key := range p.keys {
+			current[key] = true
+			e := j.entries[key]
+			fresh = fresh || e == nil || now.Sub(e.logged) >= repeatAfter
+		}
+		if !fresh {
 			continue
 		}
 		level.Warn(logger).Log("msg", p.text)
-		j.entries[p.key] = &entry{text: p.text, logged: now, open: true}
-	}
-	for key, e := range j.entries {
-		if current[key] {
-			continue
+		for _, key := range p.keys {
+			j.entries[key] = &entry{text: p.text, logged: now, open: true}
 		}
-		if e.open {
+	}
+	over, lasting := map[string]bool{}, map[string]bool{}
+	for key, e := range j.entries {
+		switch {
+		case current[key]:
+			lasting[e.text] = true
+			continue
+		case e.open:
 			e.open = false
-			level.Info(logger).Log("msg", "over: "+e.text)
+			over[e.text] = true
 		}
 		if now.Sub(e.logged) >= repeatAfter {
 			delete(j.entries, key)
+		}
+	}
+	for _, text := range slices.Sorted(maps.Keys(over)) {
+		if !lasting[text] {
+			level.Info(logger).Log("msg", "over: "+text)
 		}
 	}
 }

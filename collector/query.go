@@ -5,26 +5,29 @@ package collector
 import "slices"
 
 // Query is one question to upstream about all stores at once. It is grouped by the target's
-// identity, job and instance; what the gauges need beside it stands in the grouping too.
+// identity, job and instance; what the gauges need beside it stands in the grouping too. One that is
+// not grouped has one series a target, or there are several targets of one identity.
 type Query struct {
-	Name string // The label query of the exporter's own metrics.
-	Expr string // PromQL; W stands for the rate window.
+	Name    string // The label query of the exporter's own metrics.
+	Expr    string // PromQL; W stands for the rate window.
+	grouped bool
 }
 
 // The queries. Metrics, types and labels are TiKV's own, see docs/metrics.md.
 var (
 	// The vector(0) makes sure that there is an answer, for its timestamp is the scrape's instant.
-	queryUp = &Query{"up", `up or vector(0)`}
+	queryUp = &Query{"up", `up or vector(0)`, false}
 
-	// Any of TiKV's own series tells when TiKV was last scraped; up is there when TiKV is not.
-	queryLastScrape = &Query{"last_scrape", `max by (job, instance) (timestamp(tikv_store_size_bytes))`}
+	// One of TiKV's own series tells when TiKV was last scraped, for up is there when TiKV is not. Every
+	// version of TiKV has this one.
+	queryLastScrape = &Query{"last_scrape", `timestamp(tikv_store_size_bytes{type="available"})`, false}
 
-	queryStorageCommands = &Query{"storage_commands", `sum by (job, instance) (rate(tikv_storage_command_total[W]))`}
-	queryGRPCDuration    = &Query{"grpc_duration", `sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[W]))`}
-	queryStoreSize       = &Query{"store_size", `sum by (job, instance, type) (tikv_store_size_bytes{type=~"used|available|capacity"})`}
-	queryCPUSeconds      = &Query{"cpu_seconds", `sum by (job, instance) (rate(process_cpu_seconds_total[W]))`}
-	queryCPUQuota        = &Query{"cpu_quota", `sum by (job, instance) (tikv_server_cpu_cores_quota)`}
-	queryRaftLogLag      = &Query{"raft_log_lag", `sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[W]))`}
+	queryStorageCommands = &Query{"storage_commands", `sum by (job, instance) (rate(tikv_storage_command_total[W]))`, true}
+	queryGRPCDuration    = &Query{"grpc_duration", `sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[W]))`, true}
+	queryStoreSize       = &Query{"store_size", `sum by (job, instance, type) (tikv_store_size_bytes{type=~"used|available|capacity"})`, true}
+	queryCPUSeconds      = &Query{"cpu_seconds", `sum by (job, instance) (rate(process_cpu_seconds_total[W]))`, true}
+	queryCPUQuota        = &Query{"cpu_quota", `sum by (job, instance) (tikv_server_cpu_cores_quota)`, true}
+	queryRaftLogLag      = &Query{"raft_log_lag", `sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[W]))`, true}
 )
 
 // queryTargets stands for the series request that finds the targets, among the queries that are reported.

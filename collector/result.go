@@ -73,7 +73,7 @@ func (r *result) add(s *model.Sample) {
 		r.answers[target] = replicas
 	}
 	replica := r.replica(s)
-	if r.query != queryUp && slices.ContainsFunc(replicas[replica], func(o *model.Sample) bool {
+	if r.query.grouped && slices.ContainsFunc(replicas[replica], func(o *model.Sample) bool {
 		return o.Metric[model.BucketLabel] == s.Metric[model.BucketLabel] && o.Metric["type"] == s.Metric["type"]
 	}) {
 		r.duplicates[target] = true

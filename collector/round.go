@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,13 +38,17 @@ type storeReport struct {
 	values []float64
 }
 
-// A problem is what the operator should hear of, once: the same problem has the same key from round to round.
-type problem struct{ key, text string }
+// A problem is what the operator should hear of, once: its keys stay the same from round to round, while
+// its text may change.
+type problem struct {
+	keys []string
+	text string
+}
 
 // newRound reports how the queries went. Queries that failed alike are one problem.
 func newRound(cluster string, all results) *round {
 	r := &round{cluster: cluster}
-	failed := map[string][]string{}
+	alike := map[string][]*Query{}
 	for _, q := range allQueries {
 		result, ok := all[q]
 		if !ok || !result.asked {
@@ -52,18 +57,27 @@ func newRound(cluster string, all results) *round {
 		report := queryReport{name: q.Name, duration: result.duration}
 		for _, err := range result.errs {
 			report.failures = append(report.failures, upstream.ReasonOf(err))
-			if names := failed[err.Error()]; !slices.Contains(names, q.Name) {
-				failed[err.Error()] = append(names, q.Name)
+			if failed := alike[err.Error()]; !slices.Contains(failed, q) {
+				alike[err.Error()] = append(failed, q)
 			}
 		}
 		for t := range result.duplicates {
 			report.failures = append(report.failures, upstream.ReasonResponse)
-			r.problem("duplicate "+q.Name+describe(t), "query %q of cluster %q: the answer has a series twice for %s: that answer is dropped", q.Name, r.cluster, describe(t))
+			text := fmt.Sprintf("query %q of cluster %q: the answer has a series twice for %s: that answer is dropped", q.Name, r.cluster, describe(t))
+			r.problems = append(r.problems, problem{[]string{q.Name + " twice " + describe(t)}, text})
 		}
 		r.queries = append(r.queries, report)
 	}
-	for err, names := range failed {
-		r.problem(err, "query %s of cluster %q: %s", quoted(names), r.cluster, err)
+	for err, failed := range alike {
+		var names, keys []string
+		for _, q := range failed {
+			names = append(names, strconv.Quote(q.Name))
+			for _, failure := range all[q].errs {
+				keys = append(keys, q.Name+" "+string(upstream.ReasonOf(failure)))
+			}
+		}
+		text := fmt.Sprintf("query %s of cluster %q: %s", strings.Join(names, ", "), r.cluster, err)
+		r.problems = append(r.problems, problem{keys, text})
 	}
 	return r
 }
@@ -71,7 +85,8 @@ func newRound(cluster string, all results) *round {
 // reportStores decides what is known of each store.
 func (r *round) reportStores(matches []stores.Match, all results) {
 	if len(matches) == 0 {
-		r.problem("no stores", "cluster %q has no store: upstream has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
+		text := fmt.Sprintf("cluster %q has no store: upstream has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
+		r.problems = append(r.problems, problem{[]string{"no stores"}, text})
 	}
 	seen := map[stores.Store]bool{}
 	for _, m := range matches {
@@ -99,13 +114,8 @@ func (r *round) judge(m stores.Match, all results) []float64 {
 		}
 	default:
 		s = all.of(target)
-		if ups := s[queryUp]; len(ups) > 1 {
-			metrics := make([]string, len(ups))
-			for i, up := range ups {
-				metrics[i] = up.Metric.String()
-			}
-			slices.Sort(metrics)
-			r.ambiguous(m.Store, "upstream has more than one target of its job and instance: "+strings.Join(metrics, " and ")+": keep one with selector, or name the label that tells replicas apart in replica_labels")
+		if twins := s.twins(); twins != "" {
+			r.ambiguous(m.Store, "upstream has several targets of its job and instance: "+twins+": keep one with selector, or name the label that tells replicas apart in replica_labels")
 			s = nil
 		}
 	}
@@ -120,14 +130,11 @@ func (r *round) judge(m stores.Match, all results) []float64 {
 	return values
 }
 
-func (r *round) problem(key, format string, args ...any) {
-	r.problems = append(r.problems, problem{key, fmt.Sprintf(format, args...)})
-}
-
 // ambiguous tells of a store that has no gauges because nothing decides which series are its own.
 func (r *round) ambiguous(s stores.Store, why string) {
 	r.ambiguities++
-	r.problem("ambiguous "+s.ID+" "+s.Address, "store %q of cluster %q has no gauges: %s", s.Address, r.cluster, why)
+	text := fmt.Sprintf("store %q of cluster %q has no gauges: %s", s.Address, r.cluster, why)
+	r.problems = append(r.problems, problem{[]string{"ambiguous " + s.ID + " " + s.Address}, text})
 }
 
 func describe(targets ...stores.Target) string {
@@ -136,12 +143,4 @@ func describe(targets ...stores.Target) string {
 		names[i] = fmt.Sprintf("{job=%q, instance=%q}", t.Job, t.Instance)
 	}
 	return strings.Join(names, " and ")
-}
-
-func quoted(names []string) string {
-	q := make([]string, len(names))
-	for i, n := range names {
-		q[i] = fmt.Sprintf("%q", n)
-	}
-	return strings.Join(q, ", ")
 }
