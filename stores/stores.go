@@ -2,34 +2,43 @@
 
 // Package stores matches TiKV stores to the targets that upstream scrapes.
 //
-// It is pure: no network, no clock, the same answer for the same input in any order.
+// It is pure: no network, no clock, the same answer for the same input in any order. The rules stand in
+// docs/stores.md.
 package stores
 
 import (
 	"cmp"
-	"net"
-	"net/netip"
 	"slices"
 	"strings"
 )
 
 // Store is a TiKV store as its user or PD names it.
 type Store struct {
-	ID       string // PD's store id, "" where nobody knows it.
-	Address  string // As PD and TiKV's clients use it, mostly host:20160.
-	Instance string // The target's instance label, "" where it is to be found by Match.
+	ID            string // PD's store id, "" where nobody knows it.
+	Address       string // As PD and TiKV's clients use it, mostly host:20160.
+	StatusAddress string // Where PD says that it serves its metrics, mostly host:20180; "" where PD was not asked.
+	Instance      string // The target's instance label, "" where it is to be found.
 }
 
-// Target is the identity of what upstream scrapes. Two targets of one upstream never share both
-// labels, while instance alone is shared, by a port probe and the TiKV it probes for one.
-type Target struct {
+// Identity tells one target of an upstream from another. Neither label does alone: a port probe shares
+// the instance of the TiKV that it probes.
+type Identity struct {
 	Job      string
 	Instance string
 }
 
-// Compare orders targets by job, then instance.
-func (t Target) Compare(o Target) int {
-	return cmp.Or(strings.Compare(t.Job, o.Job), strings.Compare(t.Instance, o.Instance))
+// Compare orders identities by job, then instance.
+func (i Identity) Compare(o Identity) int {
+	return cmp.Or(strings.Compare(i.Job, o.Job), strings.Compare(i.Instance, o.Instance))
+}
+
+// Target is what upstream scrapes.
+type Target struct {
+	Identity
+	Pod       string // The Kubernetes pod, "" elsewhere.
+	Namespace string // The pod's namespace, "" where no label tells it.
+	Cluster   string // The TiDB cluster, "" where no label tells it.
+	Live      bool   // It has samples now, not only in the past.
 }
 
 // Match is one store with the target that was found for it.
@@ -40,6 +49,7 @@ type Match struct {
 	Candidates []Target
 	// Ambiguous is true where nothing decides. Such a store has no target.
 	Ambiguous bool
+	Rule      string // The rule that decided, or could not.
 }
 
 // Target returns the store's target, and false where there is none or nothing decides.
@@ -50,109 +60,131 @@ func (m Match) Target() (Target, bool) {
 	return m.Candidates[0], true
 }
 
-// Find pairs stores with targets by these rules, in order; what one rule has decided is out of
-// reach of the next:
-//
-//  1. the store's configured instance is the target's;
-//  2. the store's address is the target's instance;
-//  3. the store's host is the target's, of which there is one on either side.
-//
-// Hosts compare without regard to letter case or a trailing dot, IP addresses by value. A target
-// that two stores claim is given to neither, nor is a store given one of two targets. The result has
-// one Match a store, in the order of stores.
+// Find pairs stores with targets by the rules, in their order; what one rule has decided is out of reach
+// of the next. A target that two stores claim is given to neither, nor is a store given one of two
+// targets. The result has one Match a store, in the order of stores.
 func Find(stores []Store, targets []Target) []Match {
-	matches := make([]Match, len(stores))
-	open := make([]int, len(stores)) // The stores that no rule has decided yet.
+	f := &finder{matches: make([]Match, len(stores)), free: Unique(targets)}
 	for i, s := range stores {
-		matches[i].Store = s
-		open[i] = i
+		f.matches[i].Store = s
+		f.open = append(f.open, i)
 	}
-	free := Sorted(targets)
-
-	for _, rule := range []struct {
-		store  func(Store) string  // What the store is looked up by, "" if the rule does not apply.
-		target func(Target) string // The same of a target.
-		final  bool                // A store that the rule applies to is not left to the next rule.
-	}{
-		{func(s Store) string { return s.Instance }, func(t Target) string { return t.Instance }, true},
-		{func(s Store) string { return endpoint(s.Address) }, func(t Target) string { return endpoint(t.Instance) }, false},
-		{func(s Store) string { return host(s.Address) }, func(t Target) string { return host(t.Instance) }, false},
-	} {
-		byKey := make(map[string][]Target)
-		for _, t := range free {
-			byKey[rule.target(t)] = append(byKey[rule.target(t)], t)
-		}
-		claims := make(map[string]int)
-		for _, i := range open {
-			claims[rule.store(stores[i])]++
-		}
-		taken := make(map[Target]bool)
-		open = slices.DeleteFunc(open, func(i int) bool {
-			key := rule.store(stores[i])
-			if key == "" {
-				return false
-			}
-			candidates := byKey[key]
-			if len(candidates) == 0 {
-				return rule.final
-			}
-			matches[i].Candidates = candidates
-			matches[i].Ambiguous = len(candidates) > 1 || claims[key] > 1
-			for _, t := range candidates {
-				taken[t] = true
-			}
-			return true
-		})
-		free = slices.DeleteFunc(free, func(t Target) bool { return taken[t] })
+	for _, r := range rules {
+		f.apply(r)
 	}
-	return matches
+	return f.matches
 }
 
 // FromTargets makes a store of every target: its address is the instance, its id is unknown.
-// Targets that share an instance would share all of a store's labels, so such a store is ambiguous.
+// Targets that share an instance would share all of a store's labels: of them the one that is live is
+// the store, and where that does not decide, the store is ambiguous.
 func FromTargets(targets []Target) []Match {
+	byInstance := map[string][]Target{}
+	for _, t := range Unique(targets) {
+		byInstance[t.Instance] = append(byInstance[t.Instance], t)
+	}
 	var matches []Match
-	index := make(map[string]int)
-	for _, t := range Sorted(targets) {
-		i, seen := index[t.Instance]
-		if !seen {
-			i = len(matches)
-			index[t.Instance] = i
-			matches = append(matches, Match{Store: Store{Address: t.Instance}})
-		}
-		matches[i].Candidates = append(matches[i].Candidates, t)
-		matches[i].Ambiguous = seen
+	for instance, candidates := range byInstance {
+		candidates = preferLive(candidates)
+		matches = append(matches, Match{
+			Store: Store{Address: instance}, Candidates: candidates, Ambiguous: len(candidates) > 1, Rule: "own instance",
+		})
 	}
 	slices.SortFunc(matches, func(a, b Match) int { return strings.Compare(a.Store.Address, b.Store.Address) })
 	return matches
 }
 
-// Sorted returns targets in order, each once.
-func Sorted(targets []Target) []Target {
-	return slices.Compact(slices.SortedFunc(slices.Values(targets), Target.Compare))
+// Named is FromTargets with the ids and addresses of known stores, such as PD tells them: a target that
+// exactly one known store fits is that store. Known stores without a target are left out, for TiFlash is
+// among them without a mark.
+func Named(known []Store, targets []Target) []Match {
+	var matches []Match
+	named := map[Identity]bool{}
+	for _, m := range Find(latest(known), targets) {
+		if t, ok := m.Target(); ok {
+			matches = append(matches, m)
+			named[t.Identity] = true
+		}
+	}
+	rest := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return named[t.Identity] })
+	return append(matches, FromTargets(rest)...)
 }
 
-// endpoint is address in the one spelling that addresses are compared in.
-func endpoint(address string) string {
-	h, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return host(address)
+// Complete returns stores with the ids and status addresses that known stores of the same address have,
+// where they have none of their own.
+func Complete(stores, known []Store) []Store {
+	byAddress := map[string]Store{}
+	for _, k := range latest(known) {
+		byAddress[endpoint(k.Address)] = k
 	}
-	return net.JoinHostPort(canonical(h), port)
+	complete := slices.Clone(stores)
+	for i, s := range complete {
+		k := byAddress[endpoint(s.Address)]
+		complete[i].ID = cmp.Or(s.ID, k.ID)
+		complete[i].StatusAddress = cmp.Or(s.StatusAddress, k.StatusAddress)
+	}
+	return complete
 }
 
-// host is the host of address, with or without a port, in the one spelling that hosts are compared in.
-func host(address string) string {
-	h, _, err := net.SplitHostPort(address)
-	if err != nil {
-		h = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]")
+// latest leaves one store an address: PD counts ids up, so the highest id is who has the address now.
+func latest(stores []Store) []Store {
+	byAddress := map[string]Store{}
+	for _, s := range stores {
+		key := endpoint(s.Address)
+		if old, ok := byAddress[key]; !ok || compareIDs(s.ID, old.ID) > 0 {
+			byAddress[key] = s
+		}
 	}
-	return canonical(h)
+	var kept []Store
+	for _, s := range byAddress {
+		kept = append(kept, s)
+	}
+	slices.SortFunc(kept, func(a, b Store) int {
+		return cmp.Or(compareIDs(a.ID, b.ID), strings.Compare(a.Address, b.Address))
+	})
+	return kept
 }
 
-func canonical(host string) string {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
+// compareIDs compares ids as numbers without a bound.
+func compareIDs(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+// Unique returns targets in order, each identity once. Of several with one identity, which are the same
+// target at different times, the live one counts.
+func Unique(targets []Target) []Target {
+	sorted := slices.SortedFunc(slices.Values(targets), func(a, b Target) int {
+		return cmp.Or(a.Compare(b.Identity), compareBools(b.Live, a.Live), strings.Compare(a.Pod, b.Pod),
+			strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Cluster, b.Cluster))
+	})
+	return slices.CompactFunc(sorted, func(a, b Target) bool { return a.Identity == b.Identity })
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
 	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// preferLive leaves the live one of several candidates, if there is exactly one.
+func preferLive(candidates []Target) []Target {
+	live := -1
+	for i, t := range candidates {
+		if !t.Live {
+			continue
+		}
+		if live >= 0 {
+			return candidates
+		}
+		live = i
+	}
+	if live < 0 {
+		return candidates
+	}
+	return candidates[live : live+1]
 }
