@@ -80,6 +80,7 @@ type serving struct {
 	single          struct{ name, url *string }
 	singleSet       [2]bool
 	lookback        *time.Duration
+	interval        *time.Duration
 	telemetryPath   *string
 	enableLifecycle *bool
 	timeoutOffset   *time.Duration
@@ -92,6 +93,7 @@ func (s *serving) flags(app *kingpin.Application) {
 	s.single.name = app.Flag("cluster", "Name of the single cluster, without --config.file.").IsSetByUser(&s.singleSet[0]).Default("default").String()
 	s.single.url = app.Flag("upstream.url", "URL of the Prometheus that scrapes TiKV, without --config.file.").IsSetByUser(&s.singleSet[1]).Default("http://localhost:9090").String()
 	s.lookback = app.Flag("discovery.lookback", "How long a store is known after upstream last saw it.").Default("1h").Duration()
+	s.interval = app.Flag("discovery.interval", "How often the stores are found out anew.").Default("30s").Duration()
 	s.telemetryPath = app.Flag("web.telemetry-path", "Path under which the metrics are served.").Default("/metrics").String()
 	s.enableLifecycle = app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").Bool()
 	s.timeoutOffset = app.Flag("scrape.timeout-offset", "How much earlier than the scraper's timeout a scrape ends.").Default("500ms").Duration()
@@ -110,7 +112,7 @@ func (s *serving) run(ctx context.Context, stderr io.Writer) error {
 		if err != nil {
 			return nil, err
 		}
-		return collector.New(cfg, collector.Options{Lookback: *s.lookback, Logger: logger, Previous: previous})
+		return collector.New(cfg, collector.Options{Lookback: *s.lookback, Interval: *s.interval, Logger: logger, Previous: previous})
 	}, registry, logger)
 	if err != nil {
 		return err

@@ -4,14 +4,15 @@ package collector
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/common/model"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/operator-store/operator_store_exporter/discovery"
-	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 // maxConcurrent bounds the queries that one cluster has under way, well below the 20 at which
@@ -22,11 +23,13 @@ const maxConcurrent = 8
 // of the time there is has failed, and the others are asked without it.
 const firstQueryShare = 1.0 / 3
 
-// Upstream is what a scrape needs of a query API. Its errors are of type *upstream.Error.
+// Upstream is what a scrape needs of a query API. Its errors are of type *transport.Error.
 type Upstream interface {
-	discovery.Source
 	// Query evaluates expression at a time, or at upstream's own now where that is zero.
 	Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error)
+	// Series returns the label sets of the series that match any of matchers and had samples between start
+	// and end.
+	Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error)
 	// Now is upstream's time as far as it is known.
 	Now() (now time.Time, known bool)
 	Close()
@@ -36,14 +39,14 @@ type Upstream interface {
 type cluster struct {
 	name     string
 	upstream Upstream
-	targets  *discovery.Targets
-	stores   []stores.Store // nil: every store that upstream knows.
 	replicas []model.LabelName
-	planner  *planner
 	failures *failures
 	logger   log.Logger
 
-	rounds  coalescer
+	finder finder
+	found  background
+	rounds coalescer
+
 	journal journal
 }
 
@@ -52,7 +55,7 @@ type cluster struct {
 func (c *cluster) scrape(ctx context.Context) *round {
 	return c.rounds.join(ctx, func(ctx context.Context) *round {
 		r := c.ask(ctx)
-		c.failures.count(r)
+		c.failures.of(c.name, queryTargets, transport.ReasonAmbiguous).Add(float64(r.ambiguities))
 		c.journal.write(c.logger, r.problems, time.Now())
 		return r
 	})
@@ -61,31 +64,18 @@ func (c *cluster) scrape(ctx context.Context) *round {
 // ask runs one round: which stores, then the queries, then the values by store. It ends when every
 // query has, at ctx's deadline at the latest.
 func (c *cluster) ask(ctx context.Context) *round {
-	discovered := newResult(queryTargets, nil)
-	discover := func() {
-		discovered.run(chunk{}, func() (model.Vector, error) { return nil, c.discover(ctx) })
+	found := c.found.get(ctx, c.find)
+	if found == nil || !found.known {
+		return c.nothingKnown(found)
 	}
-	targets, known := c.targets.List()
-	if !known {
-		discover()
-		if targets, known = c.targets.List(); !known {
-			return newRound(c.name, results{queryTargets: discovered})
-		}
-	}
-	matches := stores.FromTargets(targets)
-	if c.stores != nil {
-		matches = stores.Find(c.stores, targets)
-	}
-	chunks := c.planner.plan(matched(matches))
-
-	all := results{queryTargets: discovered}
+	all := maps.Clone(found.results)
 	for _, q := range instantQueries {
-		all[q] = newResult(q, c.replicas)
+		all[q] = c.result(q)
 	}
 	var instant time.Time
 	first, cancel := withShare(ctx, firstQueryShare)
-	all[queryUp].run(chunks[0], func() (vector model.Vector, err error) {
-		vector, instant, err = c.upstream.Query(first, chunks[0].expressions[queryUp], time.Time{})
+	all[queryUp].run(found.chunks[0], func() (vector model.Vector, err error) {
+		vector, instant, err = c.upstream.Query(first, found.chunks[0].expressions[queryUp], time.Time{})
 		return vector, err
 	})
 	cancel()
@@ -96,7 +86,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 
 	var others errgroup.Group
 	others.SetLimit(maxConcurrent)
-	for i, chunk := range chunks {
+	for i, chunk := range found.chunks {
 		for _, q := range instantQueries {
 			expression, asked := chunk.expressions[q]
 			if !asked || i == 0 && q == queryUp {
@@ -111,40 +101,39 @@ func (c *cluster) ask(ctx context.Context) *round {
 			})
 		}
 	}
-	if !discovered.asked {
-		others.Go(func() error { // For the next scrape.
-			discover()
-			return nil
-		})
-	}
 	_ = others.Wait() // The results hold the errors.
 	r := newRound(c.name, all)
-	r.instant = instant
-	r.reportStores(matches, all)
+	r.instant, r.storesTold = instant, found.told
+	r.reportStores(found, all)
 	return r
 }
 
-// discover refreshes the targets by upstream's clock: ours may be off by more than the lookback.
-func (c *cluster) discover(ctx context.Context) error {
-	now, known := c.upstream.Now()
-	if !known {
-		var err error
-		if _, now, err = c.upstream.Query(ctx, "vector(0)", time.Time{}); err != nil {
-			return err
-		}
+// nothingKnown is the round of a scrape that has found no targets to ask about, or not yet.
+func (c *cluster) nothingKnown(found *found) *round {
+	if found != nil {
+		return newRound(c.name, found.results)
 	}
-	return c.targets.Refresh(ctx, now)
+	late := c.result(queryTargets)
+	late.run(chunk{}, func() (model.Vector, error) {
+		return nil, &transport.Error{
+			Reason: transport.ReasonTimeout, Request: "find the targets for the first time",
+			Err: errors.New("no answer in time"), Remedy: transport.RemedyTimeout,
+		}
+	})
+	return newRound(c.name, results{queryTargets: late})
 }
 
-// matched returns the targets that stores have been found for, in a fixed order.
-func matched(matches []stores.Match) []stores.Target {
-	var targets []stores.Target
-	for _, m := range matches {
-		if t, ok := m.Target(); ok {
-			targets = append(targets, t)
-		}
+func (c *cluster) result(q *Query) *result {
+	return newResult(q, c.replicas, func(reason transport.Reason) { c.failures.of(c.name, q, reason).Inc() })
+}
+
+// close ends what goes on in the background.
+func (c *cluster) close() {
+	c.found.close()
+	c.upstream.Close()
+	if c.finder.pd != nil {
+		c.finder.pd.Close()
 	}
-	return stores.Sorted(targets)
 }
 
 func withShare(ctx context.Context, share float64) (context.Context, context.CancelFunc) {

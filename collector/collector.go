@@ -22,6 +22,7 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/discovery"
+	"github.com/operator-store/operator_store_exporter/pd"
 	"github.com/operator-store/operator_store_exporter/stores"
 	"github.com/operator-store/operator_store_exporter/upstream"
 )
@@ -35,9 +36,11 @@ type Exporter struct {
 // Options are what a configuration does not say.
 type Options struct {
 	Lookback time.Duration // How long a store is known after upstream last saw it.
+	Interval time.Duration // How often the stores are found out anew.
 	Logger   log.Logger
-	// Connect makes the client of an upstream. It is upstream.New where it is nil.
-	Connect func(config.Upstream) (Upstream, error)
+	// Connect and ConnectPD make the clients. They are upstream.New and pd.New where they are nil.
+	Connect   func(config.Upstream) (Upstream, error)
+	ConnectPD func(config.PD) (PD, error)
 	// Previous is the exporter that this one replaces, whose counters go on. It may be nil.
 	Previous *Exporter
 }
@@ -48,22 +51,24 @@ func New(cfg *config.Config, opts Options) (*Exporter, error) {
 	if opts.Previous != nil {
 		e.failures = opts.Previous.failures
 	}
-	connect := opts.Connect
-	if connect == nil {
-		connect = func(u config.Upstream) (Upstream, error) { return upstream.New(u) }
+	if opts.Connect == nil {
+		opts.Connect = func(u config.Upstream) (Upstream, error) { return upstream.New(u) }
+	}
+	if opts.ConnectPD == nil {
+		opts.ConnectPD = func(p config.PD) (PD, error) { return pd.New(p) }
 	}
 	for _, c := range cfg.Clusters {
-		client, err := connect(c.Upstream)
+		cluster, err := newCluster(c, e.failures, opts)
 		if err != nil {
 			e.Close()
 			return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
 		}
-		e.clusters = append(e.clusters, newCluster(c, client, e.failures, opts))
+		e.clusters = append(e.clusters, cluster)
 	}
 	return e, nil
 }
 
-func newCluster(c config.Cluster, client Upstream, failures *failures, opts Options) *cluster {
+func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, error) {
 	var groupBy []string
 	var replicas []model.LabelName
 	for _, l := range c.ReplicaLabels {
@@ -74,22 +79,39 @@ func newCluster(c config.Cluster, client Upstream, failures *failures, opts Opti
 	for _, s := range c.Stores {
 		configured = append(configured, stores.Store{ID: string(s.ID), Address: string(s.Address), Instance: s.Instance})
 	}
+	client, err := opts.Connect(c.Upstream)
+	if err != nil {
+		return nil, err
+	}
+	timeout := 3 * c.Upstream.Timeout // The time, the targets and their stores are asked for one after the other.
+	var placementDriver PD
+	if c.PD != nil {
+		if placementDriver, err = opts.ConnectPD(*c.PD); err != nil {
+			return nil, err
+		}
+		timeout += c.PD.Timeout
+	}
 	return &cluster{
 		name:     c.Name,
 		upstream: client,
-		targets:  discovery.New(client, c.Selector, opts.Lookback),
-		stores:   configured,
 		replicas: replicas,
-		planner:  newPlanner(c.RateWindow.String(), c.Selector, groupBy),
 		failures: failures,
 		logger:   opts.Logger,
-	}
+		finder: finder{
+			discovery:  discovery.New(client, c.Selector, opts.Lookback),
+			pd:         placementDriver,
+			configured: configured,
+			planner:    newPlanner(c.RateWindow.String(), c.Selector, groupBy),
+		},
+		found: newBackground(opts.Interval, time.Duration(timeout)),
+	}, nil
 }
 
-// Close closes the connections to upstream that are not in use.
+// Close ends what goes on in the background, and closes the connections that are not in use. Scrapes under
+// way finish.
 func (e *Exporter) Close() {
 	for _, c := range e.clusters {
-		c.upstream.Close()
+		c.close()
 	}
 }
 
@@ -135,6 +157,9 @@ var _ prometheus.Collector = (*Collector)(nil)
 
 var storeLabels = []string{"cluster", "store_id", "address"}
 
+var descInfo = prometheus.NewDesc("operator_store_info", "The target that was found for the store; 1.",
+	append(slices.Clone(storeLabels), "upstream_instance", "upstream_job"), nil)
+
 // The descriptions of Gauges, in its order.
 var gaugeDescs = func() []*prometheus.Desc {
 	descs := make([]*prometheus.Desc, len(Gauges))
@@ -149,6 +174,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range gaugeDescs {
 		ch <- d
 	}
+	ch <- descInfo
 	for _, d := range selfDescs {
 		ch <- d
 	}
@@ -162,6 +188,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 			continue // Nobody listens any more.
 		}
 		for _, s := range r.stores {
+			if t, ok := s.Target(); ok {
+				ch <- gauge(descInfo, 1, r.cluster, s.Store.ID, s.Store.Address, t.Instance, t.Job)
+			}
 			for i, v := range s.values {
 				if !math.IsNaN(v) {
 					ch <- gauge(gaugeDescs[i], v, r.cluster, s.Store.ID, s.Store.Address)

@@ -24,7 +24,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/upstream"
+	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,6 +40,8 @@ type fake struct {
 	block map[string]chan struct{}
 	fails map[string]error
 
+	pd fakePD
+
 	mu      sync.Mutex
 	asked   []string
 	instant map[string]time.Time // By expression.
@@ -46,6 +49,15 @@ type fake struct {
 }
 
 const behind = -time.Hour
+
+// fakePD is a PD that tells what a test wants.
+type fakePD struct {
+	stores []stores.Store
+	err    error
+}
+
+func (f *fakePD) Stores(context.Context) ([]stores.Store, error) { return f.stores, f.err }
+func (f *fakePD) Close()                                         {}
 
 func (f *fake) Now() (time.Time, bool) {
 	f.mu.Lock()
@@ -97,7 +109,7 @@ func (f *fake) do(ctx context.Context, expression string, at time.Time) error {
 			select {
 			case <-gate:
 			case <-ctx.Done():
-				return &upstream.Error{Reason: upstream.ReasonTimeout, Request: "POST /", Err: ctx.Err()}
+				return &transport.Error{Reason: transport.ReasonTimeout, Request: "POST /", Err: ctx.Err()}
 			}
 		}
 	}
@@ -141,6 +153,9 @@ func parse(s string, at time.Time) *model.Sample {
 
 var oneTarget = []model.LabelSet{{"job": "tikv", "instance": "a:20180"}}
 
+// interval is how often the stores are found out anew in these tests.
+const interval = time.Hour
+
 // newExporter returns an exporter of one cluster "c" with the given extra configuration.
 func newExporter(t *testing.T, f *fake, extra string, logger log.Logger) *collector.Exporter {
 	t.Helper()
@@ -149,12 +164,14 @@ func newExporter(t *testing.T, f *fake, extra string, logger log.Logger) *collec
 		t.Fatal(err)
 	}
 	e, err := collector.New(cfg, collector.Options{
-		Lookback: time.Hour, Logger: logger,
-		Connect: func(config.Upstream) (collector.Upstream, error) { return f, nil },
+		Lookback: time.Hour, Interval: interval, Logger: logger,
+		Connect:   func(config.Upstream) (collector.Upstream, error) { return f, nil },
+		ConnectPD: func(config.PD) (collector.PD, error) { return &f.pd, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(e.Close)
 	return e
 }
 
@@ -174,12 +191,17 @@ func page(t *testing.T, c *collector.Collector) string {
 	for i, g := range collector.Gauges {
 		names[i] = g.Name
 	}
+	return strings.Join(lines(t, c, names...), "\n")
+}
+
+// lines returns the series of c with the given names, a line each.
+func lines(t *testing.T, c *collector.Collector, names ...string) []string {
+	t.Helper()
 	text, err := testutil.CollectAndFormat(c, expfmt.TypeTextPlain, names...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), func(l string) bool { return strings.HasPrefix(l, "#") || l == "" })
-	return strings.Join(lines, "\n")
+	return slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), func(l string) bool { return strings.HasPrefix(l, "#") || l == "" })
 }
 
 // Each case is what upstream answers, by what the query's expression contains, and the gauges that must come of it.
@@ -308,7 +330,7 @@ func TestGauges(t *testing.T) {
 			name:    "of two replicas of unknown age none is heard",
 			extra:   "  replica_labels: [replica]\n",
 			answers: map[string][]string{"up{": {a + ",replica=x 1", a + ",replica=y 1"}, "command_total": {a + ",replica=x 5", a + ",replica=y 6"}},
-			fails:   map[string]error{"timestamp": &upstream.Error{Reason: upstream.ReasonHTTP, Err: errors.New("500")}},
+			fails:   map[string]error{"timestamp": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}},
 		},
 		{
 			name:    "configured stores have their ids, and one that upstream does not know is down",
@@ -323,7 +345,7 @@ func TestGauges(t *testing.T) {
 			name:    "where upstream can't be asked for up, no store is down",
 			extra:   "  stores: [{id: 7, address: 'a:20160'}, {id: 8, address: 'b:20160'}]\n",
 			answers: map[string][]string{"command_total": {a + " 5"}},
-			fails:   map[string]error{"up{": &upstream.Error{Reason: upstream.ReasonHTTP, Err: errors.New("500")}},
+			fails:   map[string]error{"up{": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}},
 			want:    []string{`operator_store_qps{address="a:20160",cluster="c",store_id="7"} 5`},
 		},
 		{
@@ -334,7 +356,7 @@ func TestGauges(t *testing.T) {
 		{
 			name:  "before the targets are known nothing is told",
 			extra: "  stores: [{id: 7, address: 'a:20160'}]\n",
-			fails: map[string]error{"server_info": &upstream.Error{Reason: upstream.ReasonHTTP, Err: errors.New("500")}},
+			fails: map[string]error{"server_info": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -351,7 +373,7 @@ func TestGauges(t *testing.T) {
 }
 
 func TestScrapesAtTheSameTimeShareARound(t *testing.T) {
-	const perRound = 9 // Eight queries, and the targets for the next scrape.
+	const perRound = 8
 	for _, tc := range []struct {
 		name   string
 		second time.Duration // The second scrape's timeout; the first one has 10 s.
@@ -476,7 +498,7 @@ func TestUpstreamsClockCounts(t *testing.T) {
 		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}}
 		e := newExporter(t, f, "", log.NewNopLogger())
 		scrape(t.Context(), t, e)
-		f.fails = map[string]error{"up{": &upstream.Error{Reason: upstream.ReasonHTTP, Err: errors.New("500")}}
+		f.fails = map[string]error{"up{": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}}
 		f.instant = nil
 		time.Sleep(time.Minute)
 		c := scrape(t.Context(), t, e)
@@ -523,7 +545,7 @@ func TestAProblemIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 			if s.fails {
 				f.fails = map[string]error{}
 				for _, word := range []string{"command_total", "quota"} {
-					f.fails[word] = &upstream.Error{Reason: upstream.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Remedy: "try again"}
+					f.fails[word] = &transport.Error{Reason: transport.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Remedy: "try again"}
 				}
 			}
 			scrape(t.Context(), t, e)
@@ -537,6 +559,197 @@ func TestAProblemIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 						t.Errorf("%s: the log says %q, which lacks %q", s.what, got, word)
 					}
 				}
+			}
+		}
+	})
+}
+
+func TestStoresAreFoundOutInTheBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const a, b = "job=tikv,instance=a:20180", "job=tikv,instance=b:20180"
+		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {a + " 1", b + " 1"}}}
+		e := newExporter(t, f, "", log.NewNopLogger())
+		addresses := func() string {
+			var found []string
+			for _, line := range strings.Split(page(t, scrape(t.Context(), t, e)), "\n") {
+				_, address, _ := strings.Cut(line, `address="`)
+				address, _, _ = strings.Cut(address, `"`)
+				found = append(found, address)
+			}
+			return strings.Join(found, " ")
+		}
+		began := time.Now()
+		for _, step := range []struct {
+			what string
+			do   func()
+			want string
+		}{
+			{"the first scrape waits", func() {}, "a:20180"},
+			{"a new target is not looked for yet", func() { f.targets = []model.LabelSet{oneTarget[0], {"job": "tikv", "instance": "b:20180"}} }, "a:20180"},
+			{"it is looked for, and the scrape does not wait", func() {
+				time.Sleep(interval)
+				f.block = map[string]chan struct{}{"server_info": make(chan struct{})}
+			}, "a:20180"},
+			{"it is not looked for twice", func() { time.Sleep(time.Second) }, "a:20180"},
+			{"it is found", func() {
+				close(f.block["server_info"])
+				synctest.Wait()
+			}, "a:20180 b:20180"},
+			{"one that can't be looked for stays", func() {
+				f.targets = oneTarget
+				f.fails = map[string]error{"server_info": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}}
+				time.Sleep(interval)
+				addresses()
+				synctest.Wait()
+			}, "a:20180 b:20180"},
+			{"one that is gone goes", func() {
+				f.fails = nil
+				time.Sleep(interval)
+				addresses()
+				synctest.Wait()
+			}, "a:20180"},
+		} {
+			before, count := time.Now(), f.lookups()
+			step.do()
+			waited := time.Since(before)
+			before = time.Now()
+			if got := addresses(); got != step.want {
+				t.Errorf("%s: the stores are %s, want %s", step.what, got, step.want)
+			}
+			if took := time.Since(before); took != 0 {
+				t.Errorf("%s: the scrape took %s", step.what, took)
+			}
+			if n := f.lookups() - count; n > 1 {
+				t.Errorf("%s: %d lookups in %s", step.what, n, waited)
+			}
+		}
+		if n := f.lookups(); n != 4 {
+			t.Errorf("%d lookups in %s, want 4", n, time.Since(began))
+		}
+	})
+}
+
+// lookups is how often the targets were asked for.
+func (f *fake) lookups() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, expression := range f.asked {
+		if strings.HasSuffix(expression, " tikv_server_info") && !strings.Contains(expression, " or ") {
+			n++
+		}
+	}
+	return n
+}
+
+// What PD tells, itself or through upstream, and the stores that come of it.
+func TestStoresOfPD(t *testing.T) {
+	const a, b = "job=tikv,instance=a:20180", "job=tikv,instance=b:20180"
+	refused := &transport.Error{Reason: transport.ReasonConnection, Request: "GET http://pd", Err: errors.New("connection refused")}
+	for _, tc := range []struct {
+		name    string
+		extra   string
+		told    []stores.Store
+		err     error
+		answers []string // Of pd_scheduler_store_status.
+		want    []string // id, address and the target's instance.
+		success string   // Of the query pd, "" if it is not asked.
+	}{
+		{
+			"PD is not asked and upstream does not know it", "", nil, nil, nil,
+			[]string{" a:20180 a:20180", " b:20180 b:20180"},
+			"",
+		},
+		{
+			"upstream scrapes PD", "", nil, nil,
+			[]string{"address=a:20160,store=1 1", "address=b:20160,store=4 1", "address=f:3930,store=9 1"},
+			[]string{"1 a:20160 a:20180", "4 b:20160 b:20180"},
+			"",
+		},
+		{
+			"PD is asked", "  pd: {url: http://pd}\n",
+			[]stores.Store{{ID: "1", Address: "x:20160", StatusAddress: "a:20180"}, {ID: "2", Address: "y:20160"}},
+			nil,
+			[]string{"address=b:20160,store=4 1"},
+			[]string{"1 x:20160 a:20180", "2 y:20160 "},
+			"1",
+		},
+		{
+			"PD does not answer, upstream scrapes it", "  pd: {url: http://pd}\n", nil, refused,
+			[]string{"address=a:20160,store=1 1"},
+			[]string{" b:20180 b:20180", "1 a:20160 a:20180"},
+			"0",
+		},
+		{
+			"configured stores get their ids", "  stores: [{address: 'A:20160'}, {address: 'b:20160', id: 7}]\n", nil, nil,
+			[]string{"address=a:20160,store=1 1", "address=b:20160,store=4 1"},
+			[]string{"1 A:20160 a:20180", "7 b:20160 b:20180"},
+			"",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := &fake{
+				targets: []model.LabelSet{oneTarget[0], {"job": "tikv", "instance": "b:20180"}},
+				answers: map[string][]string{"up{": {a + " 1", b + " 1"}, "pd_scheduler_store_status": tc.answers},
+				pd:      fakePD{stores: tc.told, err: tc.err},
+			}
+			c := scrape(t.Context(), t, newExporter(t, f, tc.extra, log.NewNopLogger()))
+			ups := page(t, c)
+			var want []string
+			for _, w := range tc.want {
+				parts := strings.Split(w, " ")
+				if labels := fmt.Sprintf(`operator_store_up{address=%q,cluster="c",store_id=%q}`, parts[1], parts[0]); !strings.Contains(ups, labels) {
+					t.Errorf("there is no %s in\n%s", labels, ups)
+				}
+				if parts[2] != "" {
+					want = append(want, fmt.Sprintf(`operator_store_info{address=%q,cluster="c",store_id=%q,upstream_instance=%q,upstream_job="tikv"} 1`, parts[1], parts[0], parts[2]))
+				}
+			}
+			if n := strings.Count(ups, "operator_store_up{"); n != len(tc.want) {
+				t.Errorf("%d stores, want %d:\n%s", n, len(tc.want), ups)
+			}
+			got := lines(t, c, "operator_store_info")
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("the targets are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			success := strings.Join(slices.DeleteFunc(lines(t, c, "operator_store_exporter_query_success"), func(l string) bool { return !strings.Contains(l, `query="pd"`) }), "")
+			if _, value, _ := strings.Cut(success, "} "); value != tc.success {
+				t.Errorf("the query pd succeeded %q, want %q", value, tc.success)
+			}
+		})
+	}
+}
+
+func TestThePDThatIsGoneIsBelievedAndItsAgeTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}, pd: fakePD{stores: []stores.Store{{ID: "1", Address: "a:20160"}}}}
+		e := newExporter(t, f, "  pd: {url: http://pd}\n", log.NewLogfmtLogger(&out))
+		told := time.Now()
+		scrape(t.Context(), t, e)
+		f.pd = fakePD{err: &transport.Error{Reason: transport.ReasonConnection, Request: "GET http://pd", Err: errors.New("connection refused")}}
+		time.Sleep(interval)
+		scrape(t.Context(), t, e)
+		synctest.Wait()
+		c := scrape(t.Context(), t, e)
+		if got, want := page(t, c), `operator_store_up{address="a:20160",cluster="c",store_id="1"} 1`; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if err := testutil.CollectAndCompare(c, strings.NewReader(fmt.Sprintf(`
+# HELP operator_store_exporter_stores_timestamp_seconds When PD last told the stores that are in use, as a Unix time.
+# TYPE operator_store_exporter_stores_timestamp_seconds gauge
+operator_store_exporter_stores_timestamp_seconds{cluster="c"} %d
+`, told.Unix())), "operator_store_exporter_stores_timestamp_seconds"); err != nil {
+			t.Error(err)
+		}
+		if got := lines(t, c, "operator_store_exporter_upstream_up"); !slices.Equal(got, []string{`operator_store_exporter_upstream_up{cluster="c"} 1`}) {
+			t.Errorf("got %q: PD is not upstream", got)
+		}
+		for _, word := range []string{"GET http://pd", "connection refused", "stores that PD told 1h0m0s ago stay in use"} {
+			if !strings.Contains(out.String(), word) {
+				t.Errorf("the log lacks %q:\n%s", word, out.String())
 			}
 		}
 	})

@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,25 +23,21 @@ const (
 
 // A chunk is as many targets as one query may name, with the queries that name them.
 type chunk struct {
-	targets     []stores.Target
+	targets     []stores.Identity
 	expressions map[*Query]string
 }
 
-// planner writes the queries about a set of targets, once for each set. It is safe for concurrent use.
+// planner writes the queries about a set of targets.
 type planner struct {
 	expressions map[*Query]expr.Expr
 	selector    []*labels.Matcher
 	groupBy     []string
-
-	mu      sync.Mutex
-	targets []stores.Target
-	chunks  []chunk
 }
 
 // newPlanner returns a planner for a rate window in PromQL's notation, with selector in every vector
 // selector and replicas in every grouping.
-func newPlanner(window string, selector []*labels.Matcher, replicas []string) *planner {
-	p := &planner{expressions: map[*Query]expr.Expr{}, selector: selector, groupBy: replicas}
+func newPlanner(window string, selector []*labels.Matcher, replicas []string) planner {
+	p := planner{expressions: map[*Query]expr.Expr{}, selector: selector, groupBy: replicas}
 	for _, q := range instantQueries {
 		p.expressions[q] = expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", "["+window+"]"))
 	}
@@ -51,28 +46,23 @@ func newPlanner(window string, selector []*labels.Matcher, replicas []string) *p
 
 // plan returns the chunks of targets, of which there is at least one: without targets it asks for
 // nothing but the time.
-func (p *planner) plan(targets []stores.Target) []chunk {
+func (p planner) plan(targets []stores.Identity) []chunk {
 	if len(targets) == 0 {
 		return []chunk{{expressions: map[*Query]string{queryUp: "vector(0)"}}}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if slices.Equal(targets, p.targets) {
-		return p.chunks
-	}
-	p.targets, p.chunks = targets, nil
+	var chunks []chunk
 	for _, part := range split(targets) {
 		matchers := p.matchers(part)
 		expressions := make(map[*Query]string, len(instantQueries))
 		for q, e := range p.expressions {
 			expressions[q] = e.With(matchers, p.groupBy)
 		}
-		p.chunks = append(p.chunks, chunk{part, expressions})
+		chunks = append(chunks, chunk{part, expressions})
 	}
-	return p.chunks
+	return chunks
 }
 
-func (p *planner) matchers(targets []stores.Target) []*labels.Matcher {
+func (p planner) matchers(targets []stores.Identity) []*labels.Matcher {
 	var jobs, instances []string
 	for _, t := range targets {
 		jobs = append(jobs, t.Job)
@@ -83,9 +73,9 @@ func (p *planner) matchers(targets []stores.Target) []*labels.Matcher {
 }
 
 // split cuts targets into parts whose matchers keep within bounds.
-func split(targets []stores.Target) [][]stores.Target {
+func split(targets []stores.Identity) [][]stores.Identity {
 	var (
-		parts           [][]stores.Target
+		parts           [][]stores.Identity
 		start           int
 		jobs, instances = newMatcherSize(), newMatcherSize()
 	)

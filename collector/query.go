@@ -30,8 +30,13 @@ var (
 	queryRaftLogLag      = &Query{"raft_log_lag", `sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[W]))`, true}
 )
 
-// queryTargets stands for the series request that finds the targets, among the queries that are reported.
-var queryTargets = &Query{Name: "targets"}
+// What else is asked for, and reported as queries are: the targets, the stores of which PD tells upstream, and
+// the stores that PD itself tells.
+var (
+	queryTargets  = &Query{Name: "targets"}
+	queryStoreIDs = &Query{Name: "store_ids"}
+	queryPD       = &Query{Name: "pd"}
+)
 
 // instantQueries are all but queryUp asked at the instant that queryUp's answer tells.
 var instantQueries = []*Query{
@@ -43,4 +48,4 @@ var instantQueries = []*Query{
 func Queries() []*Query { return slices.Clone(allQueries) }
 
 // allQueries are the queries that are reported, in the order of the documentation.
-var allQueries = append([]*Query{queryTargets}, instantQueries...)
+var allQueries = append([]*Query{queryTargets, queryStoreIDs, queryPD}, instantQueries...)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 // result is what came of one query, over all its chunks: the answers by target and replica. Its
@@ -20,22 +21,23 @@ import (
 type result struct {
 	query    *Query
 	replicas []model.LabelName
+	count    func(transport.Reason) // Called once a failure.
 
 	mu         sync.Mutex
 	asked      bool
-	answers    map[stores.Target]map[string]answer
-	unanswered map[stores.Target]bool // The targets of the chunks that failed.
-	duplicates map[stores.Target]bool // The targets that had a series twice; they have no answer.
-	duration   time.Duration          // Of the slowest chunk.
-	errs       []error                // One a chunk that failed.
+	answers    map[stores.Identity]map[string]answer
+	unanswered map[stores.Identity]bool // The targets of the chunks that failed.
+	duplicates map[stores.Identity]bool // The targets that had a series twice; they have no answer.
+	duration   time.Duration            // Of the slowest chunk.
+	errs       []error                  // One a chunk that failed.
 }
 
-func newResult(q *Query, replicas []model.LabelName) *result {
+func newResult(q *Query, replicas []model.LabelName, count func(transport.Reason)) *result {
 	return &result{
-		query: q, replicas: replicas,
-		answers:    map[stores.Target]map[string]answer{},
-		unanswered: map[stores.Target]bool{},
-		duplicates: map[stores.Target]bool{},
+		query: q, replicas: replicas, count: count,
+		answers:    map[stores.Identity]map[string]answer{},
+		unanswered: map[stores.Identity]bool{},
+		duplicates: map[stores.Identity]bool{},
 	}
 }
 
@@ -51,6 +53,7 @@ func (r *result) run(c chunk, ask func() (model.Vector, error)) {
 	r.duration = max(r.duration, duration)
 	if err != nil {
 		r.errs = append(r.errs, err)
+		r.count(transport.ReasonOf(err))
 		for _, t := range c.targets {
 			r.unanswered[t] = true
 		}
@@ -63,7 +66,7 @@ func (r *result) run(c chunk, ask func() (model.Vector, error)) {
 
 // add gives a sample to the target and the replica it is from.
 func (r *result) add(s *model.Sample) {
-	target := stores.Target{Job: string(s.Metric[model.JobLabel]), Instance: string(s.Metric[model.InstanceLabel])}
+	target := stores.Identity{Job: string(s.Metric[model.JobLabel]), Instance: string(s.Metric[model.InstanceLabel])}
 	if r.duplicates[target] {
 		return
 	}
@@ -77,6 +80,7 @@ func (r *result) add(s *model.Sample) {
 		return o.Metric[model.BucketLabel] == s.Metric[model.BucketLabel] && o.Metric["type"] == s.Metric["type"]
 	}) {
 		r.duplicates[target] = true
+		r.count(transport.ReasonResponse)
 		delete(r.answers, target)
 		return
 	}
@@ -93,7 +97,7 @@ func (r *result) replica(s *model.Sample) string {
 }
 
 // answered tells whether upstream said anything about target, if only that there is nothing.
-func (r *result) answered(t stores.Target) bool {
+func (r *result) answered(t stores.Identity) bool {
 	return !r.unanswered[t] && !r.duplicates[t]
 }
 
@@ -101,14 +105,14 @@ func (r *result) answered(t stores.Target) bool {
 type results map[*Query]*result
 
 // of is what upstream said of one target. It is nil where that can't be told.
-func (r results) of(t stores.Target) said {
+func (r results) of(t stores.Identity) said {
 	replica, ok := r.freshest(t)
 	if !ok {
 		return nil
 	}
 	s := make(said, len(r))
 	for q, result := range r {
-		if result.answered(t) {
+		if result.asked && result.answered(t) {
 			s[q] = result.answers[t][replica]
 		}
 	}
@@ -117,7 +121,7 @@ func (r results) of(t stores.Target) said {
 
 // freshest is the replica that scraped the target last. It is false where there are several and it is
 // not known which: one that is gone would otherwise be heard for five minutes more.
-func (r results) freshest(t stores.Target) (string, bool) {
+func (r results) freshest(t stores.Identity) (string, bool) {
 	scraped := map[string]model.SampleValue{}
 	for _, result := range r {
 		for replica := range result.answers[t] {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/upstream"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 // A round is what one scrape found out about one cluster. It does not change once it is made.
@@ -22,14 +22,15 @@ type round struct {
 	stores   []storeReport
 	problems []problem
 
-	ambiguities int // The stores of which nothing decides which series are theirs.
+	storesTold  time.Time // When PD itself told the stores in use, zero if it never did.
+	ambiguities int       // The stores of which nothing decides which series are theirs.
 }
 
 // A queryReport tells how one query went.
 type queryReport struct {
 	name     string
 	duration time.Duration
-	failures []upstream.Reason // One a request that failed.
+	failures []transport.Reason // One a request that failed.
 }
 
 // A storeReport is one store with its gauges, in the order of Gauges. NaN is absent.
@@ -56,13 +57,13 @@ func newRound(cluster string, all results) *round {
 		}
 		report := queryReport{name: q.Name, duration: result.duration}
 		for _, err := range result.errs {
-			report.failures = append(report.failures, upstream.ReasonOf(err))
+			report.failures = append(report.failures, transport.ReasonOf(err))
 			if failed := alike[err.Error()]; !slices.Contains(failed, q) {
 				alike[err.Error()] = append(failed, q)
 			}
 		}
 		for t := range result.duplicates {
-			report.failures = append(report.failures, upstream.ReasonResponse)
+			report.failures = append(report.failures, transport.ReasonResponse)
 			text := fmt.Sprintf("query %q of cluster %q: the answer has a series twice for %s: that answer is dropped", q.Name, r.cluster, describe(t))
 			r.problems = append(r.problems, problem{[]string{q.Name + " twice " + describe(t)}, text})
 		}
@@ -73,7 +74,7 @@ func newRound(cluster string, all results) *round {
 		for _, q := range failed {
 			names = append(names, strconv.Quote(q.Name))
 			for _, failure := range all[q].errs {
-				keys = append(keys, q.Name+" "+string(upstream.ReasonOf(failure)))
+				keys = append(keys, q.Name+" "+string(transport.ReasonOf(failure)))
 			}
 		}
 		text := fmt.Sprintf("query %s of cluster %q: %s", strings.Join(names, ", "), r.cluster, err)
@@ -83,13 +84,13 @@ func newRound(cluster string, all results) *round {
 }
 
 // reportStores decides what is known of each store.
-func (r *round) reportStores(matches []stores.Match, all results) {
-	if len(matches) == 0 {
-		text := fmt.Sprintf("cluster %q has no store: upstream has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
-		r.problems = append(r.problems, problem{[]string{"no stores"}, text})
+func (r *round) reportStores(found *found, all results) {
+	if len(found.targets) == 0 {
+		text := fmt.Sprintf("upstream of cluster %q has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
+		r.problems = append(r.problems, problem{[]string{"no targets"}, text})
 	}
 	seen := map[stores.Store]bool{}
-	for _, m := range matches {
+	for _, m := range found.matches {
 		labels := stores.Store{ID: m.Store.ID, Address: m.Store.Address}
 		if seen[labels] {
 			r.ambiguous(m.Store, "a second store has the same id and address, and is left out")
@@ -106,14 +107,14 @@ func (r *round) judge(m stores.Match, all results) []float64 {
 	target, found := m.Target()
 	switch {
 	case m.Ambiguous:
-		r.ambiguous(m.Store, "it fits "+describe(m.Candidates...)+" and nothing decides: set its instance, or narrow upstream with selector")
+		r.ambiguous(m.Store, undecided(m))
 	case !found:
 		// That upstream does not know the store is known only if upstream answered.
 		if len(all[queryUp].errs) == 0 {
 			s = said{queryUp: nil}
 		}
 	default:
-		s = all.of(target)
+		s = all.of(target.Identity)
 		if twins := s.twins(); twins != "" {
 			r.ambiguous(m.Store, "upstream has several targets of its job and instance: "+twins+": keep one with selector, or name the label that tells replicas apart in replica_labels")
 			s = nil
@@ -137,10 +138,27 @@ func (r *round) ambiguous(s stores.Store, why string) {
 	r.problems = append(r.problems, problem{[]string{"ambiguous " + s.ID + " " + s.Address}, text})
 }
 
-func describe(targets ...stores.Target) string {
+func describe(targets ...stores.Identity) string {
 	names := make([]string, len(targets))
 	for i, t := range targets {
 		names[i] = fmt.Sprintf("{job=%q, instance=%q}", t.Job, t.Instance)
 	}
 	return strings.Join(names, " and ")
+}
+
+// undecided says why a store has no target though there are some that fit.
+func undecided(m stores.Match) string {
+	const most = 4
+	var names []stores.Identity
+	for _, t := range m.Candidates[:min(len(m.Candidates), most)] {
+		names = append(names, t.Identity)
+	}
+	text := "by its " + m.Rule + " it fits " + describe(names...)
+	switch more := len(m.Candidates) - most; {
+	case len(m.Candidates) == 1:
+		text += ", which another store fits too"
+	case more > 0:
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text + ", and nothing decides: set its instance, or narrow upstream with selector"
 }

@@ -5,23 +5,25 @@ package collector
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/operator-store/operator_store_exporter/upstream"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 // The exporter's own metrics about one scrape.
 var (
 	descUpstreamUp = prometheus.NewDesc("operator_store_exporter_upstream_up",
-		"Whether every query of this scrape succeeded.", []string{"cluster"}, nil)
+		"Whether every query of this scrape succeeded, PD left aside.", []string{"cluster"}, nil)
 	descQuerySuccess = prometheus.NewDesc("operator_store_exporter_query_success",
-		"Whether the query succeeded on this scrape.", []string{"cluster", "query"}, nil)
+		"Whether the query succeeded on this scrape, or the last time it was asked in the background.", []string{"cluster", "query"}, nil)
 	descQueryDuration = prometheus.NewDesc("operator_store_exporter_query_duration_seconds",
-		"How long the query took on this scrape.", []string{"cluster", "query"}, nil)
+		"How long the query took.", []string{"cluster", "query"}, nil)
 	descInstant = prometheus.NewDesc("operator_store_exporter_evaluation_timestamp_seconds",
 		"The instant at which all queries of this scrape were evaluated, on upstream's clock, as a Unix time.", []string{"cluster"}, nil)
 	descStores = prometheus.NewDesc("operator_store_exporter_stores",
 		"Stores known on this scrape.", []string{"cluster"}, nil)
+	descStoresTold = prometheus.NewDesc("operator_store_exporter_stores_timestamp_seconds",
+		"When PD last told the stores that are in use, as a Unix time.", []string{"cluster"}, nil)
 
-	selfDescs = []*prometheus.Desc{descUpstreamUp, descQuerySuccess, descQueryDuration, descInstant, descStores}
+	selfDescs = []*prometheus.Desc{descUpstreamUp, descQuerySuccess, descQueryDuration, descInstant, descStores, descStoresTold}
 )
 
 func (r *round) collectSelf(ch chan<- prometheus.Metric) {
@@ -29,7 +31,10 @@ func (r *round) collectSelf(ch chan<- prometheus.Metric) {
 	for _, q := range r.queries {
 		success := 1.0
 		if len(q.failures) > 0 {
-			success, up = 0, 0
+			success = 0
+			if q.name != queryPD.Name {
+				up = 0
+			}
 		}
 		ch <- gauge(descQuerySuccess, success, r.cluster, q.name)
 		ch <- gauge(descQueryDuration, q.duration.Seconds(), r.cluster, q.name)
@@ -37,6 +42,9 @@ func (r *round) collectSelf(ch chan<- prometheus.Metric) {
 	ch <- gauge(descUpstreamUp, up, r.cluster)
 	if !r.instant.IsZero() {
 		ch <- gauge(descInstant, float64(r.instant.UnixMilli())/1000, r.cluster)
+	}
+	if !r.storesTold.IsZero() {
+		ch <- gauge(descStoresTold, float64(r.storesTold.UnixMilli())/1000, r.cluster)
 	}
 	ch <- gauge(descStores, float64(len(r.stores)), r.cluster)
 }
@@ -51,28 +59,18 @@ func newFailures() *failures {
 	}, []string{"cluster", "query", "reason"})}
 }
 
-// count adds the failures of a round.
-func (f *failures) count(r *round) {
-	for _, q := range r.queries {
-		for _, reason := range q.failures {
-			f.of(r.cluster, q.name, reason).Inc()
-		}
-	}
-	f.of(r.cluster, queryTargets.Name, upstream.ReasonAmbiguous).Add(float64(r.ambiguities))
-}
-
 // collect sends the counters of one cluster, those at zero too: a rate needs them.
 func (f *failures) collect(ch chan<- prometheus.Metric, cluster string) {
 	for _, q := range allQueries {
-		for _, reason := range upstream.Reasons() {
-			if (reason == upstream.ReasonAmbiguous) && q != queryTargets {
+		for _, reason := range transport.Reasons() {
+			if (reason == transport.ReasonAmbiguous) && q != queryTargets {
 				continue // Only the matching of targets to stores can be that.
 			}
-			ch <- f.of(cluster, q.Name, reason)
+			ch <- f.of(cluster, q, reason)
 		}
 	}
 }
 
-func (f *failures) of(cluster, query string, reason upstream.Reason) prometheus.Counter {
-	return f.vec.WithLabelValues(cluster, query, string(reason))
+func (f *failures) of(cluster string, q *Query, reason transport.Reason) prometheus.Counter {
+	return f.vec.WithLabelValues(cluster, q.Name, string(reason))
 }

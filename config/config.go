@@ -37,17 +37,28 @@ type Cluster struct {
 	RateWindow    Duration    `yaml:"rate_window,omitempty"`
 	ReplicaLabels []LabelName `yaml:"replica_labels,omitempty"`
 	Stores        []Store     `yaml:"stores,omitempty"`
+	PD            *PD         `yaml:"pd,omitempty"`
 
 	line int
 }
 
-// Upstream is the Prometheus-compatible server that is asked about a cluster.
-type Upstream struct {
-	URL     URLs                `yaml:"url"`
-	Timeout Duration            `yaml:"timeout,omitempty"` // Of one query.
-	Params  map[string][]string `yaml:"params,omitempty"`  // Sent with every query.
+// Server is who is asked, which may be several servers of the same data.
+type Server struct {
+	URL     URLs     `yaml:"url"`
+	Timeout Duration `yaml:"timeout,omitempty"` // Of one request.
 
 	HTTPClient commonconfig.HTTPClientConfig `yaml:",inline"`
+}
+
+// Upstream is the Prometheus-compatible server that is asked about a cluster.
+type Upstream struct {
+	Server `yaml:",inline"`
+	Params map[string][]string `yaml:"params,omitempty"` // Sent with every query.
+}
+
+// PD is the PD of a cluster, which knows its stores.
+type PD struct {
+	Server `yaml:",inline"`
 }
 
 // Store is a TiKV store that the user names. Instance is set only where it can't be derived.
@@ -62,6 +73,7 @@ type Store struct {
 // Defaults of a cluster.
 const (
 	DefaultTimeout    = Duration(10 * time.Second)
+	DefaultPDTimeout  = Duration(3 * time.Second) // The first scrape waits for PD, and has to answer still.
 	DefaultRateWindow = Duration(time.Minute)
 )
 
@@ -102,6 +114,9 @@ func LoadFile(path string) (*Config, error) {
 	}
 	for i := range cfg.Clusters {
 		cfg.Clusters[i].Upstream.HTTPClient.SetDirectory(filepath.Dir(path))
+		if pd := cfg.Clusters[i].PD; pd != nil {
+			pd.HTTPClient.SetDirectory(filepath.Dir(path))
+		}
 	}
 	return cfg, nil
 }
@@ -176,21 +191,41 @@ func (c *Cluster) UnmarshalYAML(node *yaml.Node) error {
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (u *Upstream) UnmarshalYAML(node *yaml.Node) error {
 	type plain Upstream
-	*u = Upstream{Timeout: DefaultTimeout, HTTPClient: commonconfig.DefaultHTTPClientConfig}
-	// A redirect that is followed may carry credentials to where nobody meant to send them.
-	u.HTTPClient.FollowRedirects = false
+	*u = Upstream{Server: defaultServer()}
 	if err := node.Load((*plain)(u), yaml.WithKnownFields()); err != nil {
 		return err
-	}
-	if u.URL == nil {
-		return errors.New("upstream needs a url, such as http://localhost:9090")
 	}
 	for _, reserved := range []string{"query", "time", "timeout", "start", "end", "match[]"} {
 		if _, ok := u.Params[reserved]; ok {
 			return fmt.Errorf("params: %q is set by the exporter itself: remove it", reserved)
 		}
 	}
-	return u.HTTPClient.Validate()
+	return u.check("upstream needs a url, such as http://localhost:9090")
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (p *PD) UnmarshalYAML(node *yaml.Node) error {
+	type plain PD
+	*p = PD{Server: defaultServer()}
+	p.Timeout = DefaultPDTimeout
+	if err := node.Load((*plain)(p), yaml.WithKnownFields()); err != nil {
+		return err
+	}
+	return p.check("pd needs a url, such as http://pd:2379")
+}
+
+func defaultServer() Server {
+	s := Server{Timeout: DefaultTimeout, HTTPClient: commonconfig.DefaultHTTPClientConfig}
+	// A redirect that is followed may carry credentials to where nobody meant to send them.
+	s.HTTPClient.FollowRedirects = false
+	return s
+}
+
+func (s *Server) check(noURL string) error {
+	if s.URL == nil {
+		return errors.New(noURL)
+	}
+	return s.HTTPClient.Validate()
 }
 
 // UnmarshalYAML implements yaml.Unmarshaler.

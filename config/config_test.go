@@ -43,6 +43,10 @@ clusters:
       - {id: 1, address: "tikv-0:20160"}
       - {id: "18446744073709551615", address: "[2001:db8::1]:20160", instance: "a \"b\" {c}"}
       - {address: tikv_2}
+    pd:
+      url: ["http://pd-0:2379", "https://pd-1:2379"]
+      timeout: 2s
+      tls_config: {ca_file: ca.pem}
   - name: defaults
     upstream: {url: "http://localhost:9090/"}
 `)
@@ -54,6 +58,7 @@ clusters:
 		c.Name, c.Upstream.URL[0].String(), c.Upstream.URL[1].String(), time.Duration(c.Upstream.Timeout), c.Upstream.Params,
 		c.Selector[0].String(), c.Selector[1].String(), time.Duration(c.RateWindow), c.ReplicaLabels, len(c.Stores),
 		c.Stores[0].ID, c.Stores[1].ID, c.Stores[1].Instance, c.Stores[2].Address,
+		c.PD.URL[1].String(), time.Duration(c.PD.Timeout), filepath.IsAbs(c.PD.HTTPClient.TLSConfig.CAFile), c.PD.HTTPClient.FollowRedirects,
 		filepath.Base(c.Upstream.HTTPClient.BasicAuth.PasswordFile), filepath.IsAbs(c.Upstream.HTTPClient.BasicAuth.PasswordFile),
 	}
 	want := []any{
@@ -63,6 +68,7 @@ clusters:
 		[]config.LabelName{"replica", "prometheus_replica"},
 		3,
 		config.StoreID("1"), config.StoreID("18446744073709551615"), `a "b" {c}`, config.Address("tikv_2"),
+		"https://pd-1:2379", 2 * time.Second, true, false,
 		"secret", true,
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -102,6 +108,9 @@ func TestMistakes(t *testing.T) {
 		{"a url with a query", "clusters:\n- name: a\n  upstream: {url: 'http://a?dedup=true'}\n", []string{":3: bad url: it holds a query or a fragment: move the parameters to params"}},
 		{"a reserved parameter", "clusters:\n- name: a\n  upstream: {url: 'http://a', params: {time: ['1']}}\n", []string{`:3: params: "time" is set by the exporter itself`}},
 		{"two ways to log in", "clusters:\n- name: a\n  upstream: {url: 'http://a', bearer_token: x, basic_auth: {username: a}}\n", []string{":3: at most one of basic_auth"}},
+		{"pd without a url", head + "    pd: {timeout: 1s}\n", []string{":4: pd needs a url, such as http://pd:2379"}},
+		{"an unknown field of pd", head + "    pd: {url: 'http://a', params: {}}\n", []string{`:4: unknown field "params"`}},
+		{"a bad url of pd", head + "    pd: {url: 'pd:2379'}\n", []string{`:4: bad url "pd:2379"`}},
 		{"a bad selector", head + "    selector: '{a=\"b}'\n", []string{`:4: bad selector {a="b}: `, "unterminated", `write it like {tidb_cluster="prod"}`}},
 		{"a selector with a metric", head + "    selector: 'up{a=\"b\"}'\n", []string{":4: bad selector up", "leave out the metric name"}},
 		{"a bad duration", head + "    rate_window: 1 minute\n", []string{`:4: bad duration "1 minute"`}},

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package discovery keeps the list of the TiKV targets that upstream has seen lately.
+// Package discovery finds the TiKV targets that upstream has seen lately, with the stores that they are.
 package discovery
 
 import (
+	"cmp"
 	"context"
-	"sync"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -16,61 +16,84 @@ import (
 )
 
 // What makes a target a TiKV: it exports one of these, one series each.
-var signs = []string{
-	`tikv_store_size_bytes{type="available"}`,
-	`tikv_server_info`,
+var signs = []expr.Expr{
+	expr.MustParse(`tikv_store_size_bytes{type="available"}`),
+	expr.MustParse(`tikv_server_info`),
 }
 
-// Source is the part of upstream that discovery asks.
-type Source interface {
+var (
+	live = expr.MustParse(`tikv_store_size_bytes{type="available"} or tikv_server_info`)
+	// PD's leader alone exports it; after a change of leader two may, which group by makes one.
+	known = expr.MustParse(`group by (address, store) (pd_scheduler_store_status{type="store_capacity"})`)
+)
+
+// Upstream is what discovery asks for targets.
+type Upstream interface {
+	// Series returns the label sets of the series that match any of matchers and had samples between start
+	// and end.
 	Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error)
+	// Query evaluates expression at a time.
+	Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error)
 }
 
-// Targets is the list of targets. It is safe for concurrent use.
-type Targets struct {
-	source   Source
-	matchers []string
-	lookback time.Duration
-
-	mu    sync.Mutex
-	list  []stores.Target
-	known bool
+// Finder asks one upstream. It is safe for concurrent use.
+type Finder struct {
+	upstream    Upstream
+	lookback    time.Duration
+	signs       []string
+	live, known string
 }
 
-// New returns a list, empty before its first refresh, of the targets whose series match selector and
-// were seen within lookback.
-func New(source Source, selector []*labels.Matcher, lookback time.Duration) *Targets {
-	t := &Targets{source: source, lookback: lookback}
+// New returns a finder of the targets whose series match selector and were seen within lookback.
+func New(upstream Upstream, selector []*labels.Matcher, lookback time.Duration) *Finder {
+	f := &Finder{upstream: upstream, lookback: lookback, live: live.With(selector, nil), known: known.With(selector, nil)}
 	for _, sign := range signs {
-		t.matchers = append(t.matchers, expr.MustParse(sign).With(selector, nil))
+		f.signs = append(f.signs, sign.With(selector, nil))
 	}
-	return t
+	return f
 }
 
-// List returns the targets of the last refresh that succeeded, and false if there was none yet.
-func (t *Targets) List() (targets []stores.Target, known bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.list, t.known
-}
-
-// Refresh asks upstream for the targets, now being upstream's time. An error leaves the list as it was.
-func (t *Targets) Refresh(ctx context.Context, now time.Time) error {
-	series, err := t.source.Series(ctx, t.matchers, now.Add(-t.lookback), now)
+// Targets returns the targets seen between now less the lookback and now, which is upstream's time.
+func (f *Finder) Targets(ctx context.Context, now time.Time) ([]stores.Target, error) {
+	seen, err := f.upstream.Series(ctx, f.signs, now.Add(-f.lookback), now)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	seen := make(map[stores.Target]bool)
-	var list []stores.Target
-	for _, s := range series {
-		target := stores.Target{Job: string(s[model.JobLabel]), Instance: string(s[model.InstanceLabel])}
-		if !seen[target] {
-			seen[target] = true
-			list = append(list, target)
-		}
+	alive, _, err := f.upstream.Query(ctx, f.live, now)
+	if err != nil {
+		return nil, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.list, t.known = list, true
-	return nil
+	var targets []stores.Target
+	for _, s := range alive {
+		targets = append(targets, target(model.LabelSet(s.Metric), true))
+	}
+	for _, s := range seen {
+		targets = append(targets, target(s, false))
+	}
+	return stores.Unique(targets), nil
+}
+
+// target reads a target's labels, by the names that TiDB Operator and Prometheus Operator give them.
+func target(l model.LabelSet, live bool) stores.Target {
+	return stores.Target{
+		Identity:  stores.Identity{Job: string(l[model.JobLabel]), Instance: string(l[model.InstanceLabel])},
+		Pod:       string(l["pod"]),
+		Namespace: string(cmp.Or(l["kubernetes_namespace"], l["namespace"])),
+		Cluster:   string(cmp.Or(l["tidb_cluster"], l["cluster"])),
+		Live:      live,
+	}
+}
+
+// Stores returns the stores of which PD tells the Prometheus that scrapes it too, TiFlash among them, and none
+// where upstream does not scrape PD. Now is upstream's time.
+func (f *Finder) Stores(ctx context.Context, now time.Time) ([]stores.Store, error) {
+	vector, _, err := f.upstream.Query(ctx, f.known, now)
+	if err != nil {
+		return nil, err
+	}
+	var found []stores.Store
+	for _, s := range vector {
+		found = append(found, stores.Store{ID: string(s.Metric["store"]), Address: string(s.Metric["address"])})
+	}
+	return found, nil
 }

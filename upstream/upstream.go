@@ -5,30 +5,22 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
 
 	"github.com/prometheus/client_golang/api"
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
-	commonconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/common/version"
 
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
-
-// maxBody bounds one response body, in bytes: 5,000 series of each of 300 stores fit many times.
-const maxBody = 256 << 20
 
 // exact holds the parameters that make other backends answer whole and as of now. Prometheus
 // ignores them.
@@ -41,35 +33,32 @@ var exact = url.Values{
 // Client asks one upstream, which may be several servers of the same data. It is safe for
 // concurrent use.
 type Client struct {
-	http    *http.Client
-	timeout time.Duration
-	servers []server
-	serving atomic.Int32 // The server that last worked is asked first.
+	servers *transport.Servers
+	apis    []v1.API // In the order of the servers' URLs.
 	clock   clock
 }
 
 // New returns a client for cfg. The error says which credential or certificate can't be used.
 func New(cfg config.Upstream) (*Client, error) {
-	httpClient, err := commonconfig.NewClientFromConfig(cfg.HTTPClient, "upstream",
-		commonconfig.WithUserAgent("operator_store_exporter/"+version.Version))
+	servers, err := transport.New("upstream", cfg.Server)
 	if err != nil {
-		return nil, fmt.Errorf("set up the HTTP client of upstream %s: %w", cfg.URL[0], err)
+		return nil, err
 	}
 	params := maps.Clone(exact)
 	maps.Copy(params, cfg.Params)
-	c := &Client{http: httpClient, timeout: time.Duration(cfg.Timeout)}
-	for _, u := range cfg.URL {
-		c.servers = append(c.servers, server{v1.NewAPI(&transport{http: httpClient, base: u, params: params}), u})
+	c := &Client{servers: servers}
+	for _, u := range servers.URLs() {
+		c.apis = append(c.apis, v1.NewAPI(&requester{servers, u, params}))
 	}
 	return c, nil
 }
 
 // Close closes the connections that are not in use.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.servers.Close() }
 
 // Query evaluates expression at the given time, or at upstream's own now where that is zero. It
 // returns the series and the time at which upstream evaluated them; where upstream chose that time,
-// expression must yield at least one series. Errors are of type *Error.
+// expression must yield at least one series. Errors are of type *transport.Error.
 func (c *Client) Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
 	sent := time.Now()
 	var vector model.Vector
@@ -98,7 +87,7 @@ func (c *Client) Query(ctx context.Context, expression string, at time.Time) (mo
 }
 
 // Series returns the label sets of the series that match any of matchers and had samples between
-// start and end. Errors are of type *Error.
+// start and end. Errors are of type *transport.Error.
 func (c *Client) Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error) {
 	var series []model.LabelSet
 	err := c.ask(ctx, func(ctx context.Context, server v1.API) (err error) {
@@ -115,36 +104,29 @@ func (c *Client) Now() (now time.Time, known bool) {
 	return time.Now().Add(difference), known
 }
 
-// ask runs request against one server after the other until one answers, within ctx and the
-// configured timeout, of which each server gets its share.
 func (c *Client) ask(ctx context.Context, request func(context.Context, v1.API) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-	first := int(c.serving.Load())
-	var failed failures
-	for i := range c.servers {
-		n := (first + i) % len(c.servers)
-		share := time.Until(deadline) / time.Duration(len(c.servers)-i)
-		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, share)
-			defer cancel()
-			return request(ctx, c.servers[n].api)
-		}()
-		if err == nil {
-			c.serving.Store(int32(n)) //nolint:gosec // Nobody lists two billion servers.
-			return nil
+	return c.servers.Try(ctx, func(ctx context.Context, server int) error {
+		err := request(ctx, c.apis[server])
+		var e *transport.Error
+		if err == nil || errors.As(err, &e) {
+			return err
 		}
-		var failure *Error
-		if !errors.As(err, &failure) {
-			failure = bodyError("answer of "+c.servers[n].base.String(), err)
-		}
-		failed = append(failed, failure)
-		if !failure.failover() || ctx.Err() != nil {
-			break
+		return bodyError("answer of "+c.servers.URLs()[server].String(), err)
+	})
+}
+
+// bodyError classifies a 2xx answer whose body is not what was asked for.
+func bodyError(request string, err error) *transport.Error {
+	var said *v1.Error
+	if errors.As(err, &said) {
+		switch said.Type {
+		case v1.ErrTimeout, v1.ErrCanceled:
+			return &transport.Error{Reason: transport.ReasonTimeout, Request: request, Err: err, Remedy: transport.RemedyTimeout}
+		case v1.ErrBadData, v1.ErrExec:
+			return &transport.Error{Reason: transport.ReasonQuery, Request: request, Err: err, Remedy: ""}
 		}
 	}
-	return failed
+	return &transport.Error{Reason: transport.ReasonResponse, Request: request, Err: err, Remedy: transport.RemedyURL}
 }
 
 func typeOf(v model.Value) string {
@@ -154,77 +136,31 @@ func typeOf(v model.Value) string {
 	return v.Type().String()
 }
 
-// server is one of the servers of an upstream.
-type server struct {
-	api  v1.API
-	base *url.URL
+// requester carries the requests of the query API's client to one server, with our parameters.
+type requester struct {
+	servers *transport.Servers
+	base    *url.URL
+	params  url.Values
 }
 
-// transport carries the requests of the query API's client to one server. It adds the parameters
-// and bounds the body.
-type transport struct {
-	http   *http.Client
-	base   *url.URL
-	params url.Values
-}
-
-var _ api.Client = (*transport)(nil)
+var _ api.Client = (*requester)(nil)
 
 // URL implements api.Client.
-func (t *transport) URL(endpoint string, _ map[string]string) *url.URL {
-	u := *t.base
-	u.Path = strings.TrimRight(u.Path, "/") + endpoint
-	return &u
+func (r *requester) URL(endpoint string, _ map[string]string) *url.URL {
+	return r.base.JoinPath(endpoint)
 }
 
-// Do implements api.Client. Any answer but a 2xx becomes an *Error.
-func (t *transport) Do(ctx context.Context, req *http.Request) (*http.Response, []byte, error) {
+// Do implements api.Client. Any answer but a 2xx becomes an error.
+func (r *requester) Do(ctx context.Context, req *http.Request) (*http.Response, []byte, error) {
 	query := req.URL.Query()
-	req.URL.RawQuery = ""
-	request := req.Method + " " + req.URL.String()
-	maps.Copy(query, t.params)
+	maps.Copy(query, r.params)
 	if deadline, ok := ctx.Deadline(); ok {
 		// Upstream gives up a little before we do, so that its own words reach us.
 		left := time.Until(deadline)
 		query.Set("timeout", strconv.FormatFloat((left-left/20).Seconds(), 'f', 3, 64))
 	}
 	req.URL.RawQuery = query.Encode()
-
-	resp, err := t.http.Do(req.WithContext(ctx))
-	if err != nil {
-		return nil, nil, transportError(request, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	switch {
-	case err != nil:
-		return resp, nil, transportError(request, err)
-	case len(body) > maxBody:
-		return resp, nil, transportError(request, fmt.Errorf("%w: over %d bytes", errTooBig, maxBody))
-	case resp.StatusCode/100 != 2:
-		errorType, message := refusal(body)
-		return resp, nil, statusError(request, resp, errorType, message)
-	}
-	return resp, body, nil
-}
-
-// refusal is what the body of an answer that is not 2xx says: the API's error, or its first words.
-func refusal(body []byte) (v1.ErrorType, string) {
-	var answer struct {
-		ErrorType v1.ErrorType `json:"errorType"`
-		Error     string       `json:"error"`
-	}
-	if json.Unmarshal(body, &answer) == nil && answer.Error != "" {
-		return answer.ErrorType, oneLine(answer.Error)
-	}
-	return "", oneLine(string(body))
-}
-
-// oneLine is the first 200 printable characters of s.
-func oneLine(s string) string {
-	words := strings.FieldsFunc(strings.ToValidUTF8(s, ""), func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
-	runes := []rune(strings.Join(words, " "))
-	return string(runes[:min(len(runes), 200)])
+	return r.servers.Do(ctx, req)
 }
 
 // clock keeps the difference between upstream's clock and ours.

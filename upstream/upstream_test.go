@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/transport"
 	"github.com/operator-store/operator_store_exporter/upstream"
 )
 
@@ -118,33 +119,33 @@ func TestFailures(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		answer http.HandlerFunc // nil: nobody is there.
-		reason upstream.Reason
+		reason transport.Reason
 		says   []string
 	}{
-		{"nobody is there", nil, upstream.ReasonConnection, []string{"connection refused", "is upstream running"}},
-		{"the connection breaks", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, upstream.ReasonConnection, []string{"EOF"}},
-		{"no answer", hang, upstream.ReasonTimeout, []string{"no answer in time", "raise the scrape timeout"}},
-		{"upstream's own timeout", status(503, `{"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"}`), upstream.ReasonTimeout, []string{"503", "timed out in expression"}},
-		{"expired while waiting", status(400, `{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": context deadline exceeded"}`), upstream.ReasonTimeout, []string{"400"}},
-		{"cancelled", status(499, `{"status":"error","errorType":"canceled","error":"query was canceled"}`), upstream.ReasonTimeout, nil},
-		{"bad expression", status(400, `{"status":"error","errorType":"bad_data","error":"1:3: parse error"}`), upstream.ReasonQuery, []string{"400 Bad Request", "parse error"}},
-		{"too many samples", status(422, `{"status":"error","errorType":"execution","error":"too many samples"}`), upstream.ReasonQuery, []string{"422", "too many samples"}},
-		{"no password", status(401, "no"), upstream.ReasonHTTP, []string{"401 Unauthorized", "check basic_auth"}},
-		{"wrong password", status(403, "no"), upstream.ReasonHTTP, []string{"403 Forbidden", "check basic_auth"}},
-		{"wrong path", status(404, "404 page not found"), upstream.ReasonHTTP, []string{"404 Not Found", "path prefix"}},
-		{"too many requests", status(429, ""), upstream.ReasonHTTP, []string{"429 Too Many Requests", "scrape less often"}},
-		{"broken", status(500, "<html>\n<h1>oops</h1>\x00"), upstream.ReasonHTTP, []string{"500 Internal Server Error: <html> <h1>oops</h1>"}},
-		{"a bad request without the API's words", status(400, "<html>"), upstream.ReasonHTTP, []string{"400 Bad Request"}},
+		{"nobody is there", nil, transport.ReasonConnection, []string{"connection refused", "is it running"}},
+		{"the connection breaks", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, transport.ReasonConnection, []string{"EOF"}},
+		{"no answer", hang, transport.ReasonTimeout, []string{"no answer in time", "raise the scrape timeout"}},
+		{"upstream's own timeout", status(503, `{"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"}`), transport.ReasonTimeout, []string{"503", "timed out in expression"}},
+		{"expired while waiting", status(400, `{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": context deadline exceeded"}`), transport.ReasonTimeout, []string{"400"}},
+		{"cancelled", status(499, `{"status":"error","errorType":"canceled","error":"query was canceled"}`), transport.ReasonTimeout, nil},
+		{"bad expression", status(400, `{"status":"error","errorType":"bad_data","error":"1:3: parse error"}`), transport.ReasonQuery, []string{"400 Bad Request", "parse error"}},
+		{"too many samples", status(422, `{"status":"error","errorType":"execution","error":"too many samples"}`), transport.ReasonQuery, []string{"422", "too many samples"}},
+		{"no password", status(401, "no"), transport.ReasonHTTP, []string{"401 Unauthorized", "check basic_auth"}},
+		{"wrong password", status(403, "no"), transport.ReasonHTTP, []string{"403 Forbidden", "check basic_auth"}},
+		{"wrong path", status(404, "404 page not found"), transport.ReasonHTTP, []string{"404 Not Found", "path prefix"}},
+		{"too many requests", status(429, ""), transport.ReasonHTTP, []string{"429 Too Many Requests", "scrape less often"}},
+		{"broken", status(500, "<html>\n<h1>oops</h1>\x00"), transport.ReasonHTTP, []string{"500 Internal Server Error: <html> <h1>oops</h1>"}},
+		{"a bad request without the API's words", status(400, "<html>"), transport.ReasonHTTP, []string{"400 Bad Request"}},
 		{"redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://u:hunter2@elsewhere/x?token=hunter2", http.StatusFound)
-		}, upstream.ReasonHTTP, []string{"302 Found to http://elsewhere/x", "redirects are not followed"}},
-		{"HTML", answer("<html>log in</html>"), upstream.ReasonResponse, []string{"check its host, port and path prefix"}},
-		{"truncated", answer(empty[:40]), upstream.ReasonResponse, nil},
-		{"an error that calls itself 200", answer(`{"status":"error","errorType":"execution","error":"boom"}`), upstream.ReasonQuery, []string{"boom"}},
-		{"a scalar", answer(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), upstream.ReasonResponse, []string{"a scalar where a vector is wanted"}},
-		{"a matrix", answer(`{"status":"success","data":{"resultType":"matrix","result":[]}}`), upstream.ReasonResponse, []string{"a matrix where"}},
-		{"no data", answer(`{"status":"success"}`), upstream.ReasonResponse, nil},
-		{"empty", answer(""), upstream.ReasonResponse, nil},
+		}, transport.ReasonHTTP, []string{"302 Found to http://elsewhere/x", "redirects are not followed"}},
+		{"HTML", answer("<html>log in</html>"), transport.ReasonResponse, []string{"check its host, port and path prefix"}},
+		{"truncated", answer(empty[:40]), transport.ReasonResponse, nil},
+		{"an error that calls itself 200", answer(`{"status":"error","errorType":"execution","error":"boom"}`), transport.ReasonQuery, []string{"boom"}},
+		{"a scalar", answer(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), transport.ReasonResponse, []string{"a scalar where a vector is wanted"}},
+		{"a matrix", answer(`{"status":"success","data":{"resultType":"matrix","result":[]}}`), transport.ReasonResponse, []string{"a matrix where"}},
+		{"no data", answer(`{"status":"success"}`), transport.ReasonResponse, nil},
+		{"empty", answer(""), transport.ReasonResponse, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			target := gone.URL
@@ -156,7 +157,7 @@ func TestFailures(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if got := upstream.ReasonOf(err); got != tc.reason {
+			if got := transport.ReasonOf(err); got != tc.reason {
 				t.Errorf("the reason is %q, want %q: %v", got, tc.reason, err)
 			}
 			for _, want := range append(tc.says, target) {
@@ -167,7 +168,7 @@ func TestFailures(t *testing.T) {
 			if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error tells a secret, or is no line: %q", err)
 			}
-			var e *upstream.Error
+			var e *transport.Error
 			if !errors.As(err, &e) {
 				t.Errorf("the error is a %T", err)
 			}
@@ -186,7 +187,7 @@ func TestTimeOfUpstream(t *testing.T) {
 	if _, known := c.Now(); known {
 		t.Error("upstream's time is known before it was asked")
 	}
-	if _, _, err := c.Query(t.Context(), "nothing", time.Time{}); err == nil || upstream.ReasonOf(err) != upstream.ReasonResponse {
+	if _, _, err := c.Query(t.Context(), "nothing", time.Time{}); err == nil || transport.ReasonOf(err) != transport.ReasonResponse {
 		t.Errorf("an answer that does not tell the time gives %v", err)
 	}
 	_, at, err := c.Query(t.Context(), "vector(0)", time.Time{})

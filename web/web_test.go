@@ -17,22 +17,28 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/transport"
 	"github.com/operator-store/operator_store_exporter/web"
 )
 
-// recorder is an upstream that fails, and remembers how much time it was given.
+// recorder is an upstream with one target, and remembers how much time a query was given.
 type recorder struct{ given *time.Duration }
 
-func (r recorder) Query(ctx context.Context, _ string, _ time.Time) (model.Vector, time.Time, error) {
-	deadline, _ := ctx.Deadline()
-	*r.given = time.Until(deadline)
-	return nil, time.Time{}, errors.New("no")
+func (r recorder) Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
+	if strings.HasPrefix(expression, "sum by (job, instance) (tikv_server_cpu_cores_quota") {
+		deadline, _ := ctx.Deadline()
+		*r.given = time.Until(deadline)
+	}
+	if at.IsZero() {
+		return nil, time.Time{}, &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("no")}
+	}
+	return nil, at, nil
 }
 
 func (recorder) Series(context.Context, []string, time.Time, time.Time) ([]model.LabelSet, error) {
-	return nil, errors.New("no")
+	return []model.LabelSet{{"job": "tikv", "instance": "a:20180"}}, nil
 }
-func (recorder) Now() (time.Time, bool) { return time.Time{}, false }
+func (recorder) Now() (time.Time, bool) { return time.Now(), true }
 func (recorder) Close()                 {}
 
 func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http.Handler {
@@ -42,12 +48,13 @@ func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http
 		t.Fatal(err)
 	}
 	exporter, err := collector.New(cfg, collector.Options{
-		Logger:  log.NewNopLogger(),
+		Interval: time.Hour, Logger: log.NewNopLogger(),
 		Connect: func(config.Upstream) (collector.Upstream, error) { return recorder{given}, nil },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(exporter.Close)
 	o := web.Options{
 		Exporter: func() *collector.Exporter { return exporter }, Reload: func() error { return nil },
 		Process: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package upstream
+package transport
 
 import (
 	"context"
@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-
-	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 )
 
 // Reason is why a query failed: the value of the label reason.
@@ -18,7 +16,7 @@ type Reason string
 
 // The reasons there are. ReasonAmbiguous is not an answer of upstream but a store that two targets fit.
 const (
-	ReasonTimeout    Reason = "timeout"    // No answer in time, here or upstream.
+	ReasonTimeout    Reason = "timeout"    // No answer in time, here or there.
 	ReasonConnection Reason = "connection" // No connection, or one that broke.
 	ReasonHTTP       Reason = "http"       // A status that is not the query API's.
 	ReasonQuery      Reason = "query"      // Upstream refused the expression or failed to evaluate it.
@@ -41,7 +39,7 @@ type Error struct {
 	Err     error
 	Remedy  string
 
-	server bool // The status was the server's own fault.
+	elsewhere bool // The status tells that another server may do better.
 }
 
 // Error implements error.
@@ -82,14 +80,15 @@ func (f failures) Unwrap() []error { return f }
 
 // failover tells whether another server of the same data may do better.
 func (e *Error) failover() bool {
-	return e.Reason == ReasonConnection || e.Reason == ReasonTimeout || e.Reason == ReasonHTTP && e.server
+	return e.Reason == ReasonConnection || e.Reason == ReasonTimeout || e.Reason == ReasonHTTP && e.elsewhere
 }
 
 var errTooBig = errors.New("body too large")
 
+// What to do about a server that is slow, and about an address at which there is something else.
 const (
-	remedyTimeout = "upstream is slow or overloaded: raise the scrape timeout and upstream's timeout, or widen the scrape interval"
-	remedyAPI     = "does url point at a Prometheus query API? check its host, port and path prefix"
+	RemedyTimeout = "the server is slow or overloaded: raise the scrape timeout and the timeout in the configuration, or widen the scrape interval"
+	RemedyURL     = "does url point at the right API? check its host, port and path prefix"
 )
 
 // transportError classifies a request that got no whole answer.
@@ -105,9 +104,9 @@ func transportError(request string, err error) *Error {
 		return &Error{Reason: ReasonLimit, Request: request, Err: err, Remedy: "narrow it with selector or stores"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &netErr) && netErr.Timeout():
-		return &Error{Reason: ReasonTimeout, Request: request, Err: errors.New("no answer in time"), Remedy: remedyTimeout}
+		return &Error{Reason: ReasonTimeout, Request: request, Err: errors.New("no answer in time"), Remedy: RemedyTimeout}
 	default:
-		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Remedy: "is upstream running, and is url right?"}
+		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Remedy: "is it running, and is url right?"}
 	}
 }
 
@@ -126,8 +125,9 @@ func bare(err error) error {
 	}
 }
 
-// statusError classifies an answer whose status is not 2xx; message is what the body says of it.
-func statusError(request string, resp *http.Response, errorType v1.ErrorType, message string) *Error {
+// statusError classifies an answer whose status is not 2xx. The error's type, which only a query API
+// tells, and message are what the body says of it.
+func statusError(request string, resp *http.Response, errorType, message string) *Error {
 	status := fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	cause := errors.New(status)
 	if message != "" {
@@ -135,37 +135,24 @@ func statusError(request string, resp *http.Response, errorType v1.ErrorType, me
 	}
 	e := &Error{Reason: ReasonHTTP, Request: request, Err: cause}
 	switch code := resp.StatusCode; {
-	case errorType == v1.ErrTimeout || errorType == v1.ErrCanceled || timedOut(message):
-		e.Reason, e.Remedy = ReasonTimeout, remedyTimeout
+	case errorType == "timeout" || errorType == "canceled" || timedOut(message):
+		e.Reason, e.Remedy = ReasonTimeout, RemedyTimeout
 	case errorType != "" && (code == http.StatusBadRequest || code == http.StatusUnprocessableEntity):
 		e.Reason = ReasonQuery
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		e.Remedy = "check basic_auth, authorization or oauth2"
 	case code == http.StatusNotFound || code == http.StatusMethodNotAllowed:
-		e.Remedy = remedyAPI
+		e.Remedy = RemedyURL
 	case code == http.StatusTooManyRequests:
-		e.Remedy = "upstream limits its callers: scrape less often or raise its limit"
+		e.Remedy = "the server limits its callers: scrape less often or raise its limit"
 	case code/100 == 3:
 		e.Err = fmt.Errorf("%s to %s", status, location(resp))
 		e.Remedy = "redirects are not followed: put the final address into url"
+		e.elsewhere = true
 	case code/100 == 5:
-		e.server = true
+		e.elsewhere = true
 	}
 	return e
-}
-
-// bodyError classifies a 2xx answer whose body is not what was asked for.
-func bodyError(request string, err error) *Error {
-	var said *v1.Error
-	if errors.As(err, &said) {
-		switch said.Type {
-		case v1.ErrTimeout, v1.ErrCanceled:
-			return &Error{Reason: ReasonTimeout, Request: request, Err: err, Remedy: remedyTimeout}
-		case v1.ErrBadData, v1.ErrExec:
-			return &Error{Reason: ReasonQuery, Request: request, Err: err, Remedy: ""}
-		}
-	}
-	return &Error{Reason: ReasonResponse, Request: request, Err: err, Remedy: remedyAPI}
 }
 
 // location is where resp redirects to, without credentials or parameters.

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/operator-store/operator_store_exporter/discovery"
+	"github.com/operator-store/operator_store_exporter/stores"
+)
+
+// PD is what a scrape needs of PD. Its errors are of type *transport.Error.
+type PD interface {
+	// Stores returns the TiKV stores of the cluster, at least one.
+	Stores(ctx context.Context) ([]stores.Store, error)
+	Close()
+}
+
+// finder finds out which stores there are, and which target is whose.
+type finder struct {
+	discovery  *discovery.Finder
+	pd         PD             // nil: PD is not asked.
+	configured []stores.Store // nil: every store that PD or upstream knows.
+	planner    planner
+}
+
+// found is what is known of the stores until it is found out again. It does not change once it is made.
+type found struct {
+	known   bool // Upstream has told its targets at least once.
+	targets []stores.Target
+	stores  []stores.Store // As PD tells, itself or through upstream.
+	told    time.Time      // When PD itself told them, by our own clock; zero if it never did.
+
+	matches []stores.Match
+	asked   []stores.Identity // The targets that the chunks ask about.
+	chunks  []chunk
+	results results // How it went this time.
+}
+
+// find finds out anew. What can't be asked for stays as it was.
+func (c *cluster) find(ctx context.Context, previous *found) *found {
+	f := &found{results: results{}}
+	if previous != nil {
+		f.known, f.targets, f.stores, f.told = previous.known, previous.targets, previous.stores, previous.told
+	}
+	run := func(q *Query, ask func() error) {
+		f.results[q].run(chunk{}, func() (model.Vector, error) { return nil, ask() })
+	}
+	for _, q := range []*Query{queryTargets, queryStoreIDs, queryPD} {
+		f.results[q] = c.result(q)
+	}
+	var both sync.WaitGroup
+	var now time.Time // Upstream's: ours may be off by more than the lookback.
+	both.Go(func() {
+		run(queryTargets, func() (err error) {
+			if now, err = c.now(ctx); err != nil {
+				return err
+			}
+			targets, err := c.finder.discovery.Targets(ctx, now)
+			if err == nil {
+				f.known, f.targets = true, targets
+			}
+			return err
+		})
+	})
+	if c.finder.pd != nil {
+		both.Go(func() {
+			run(queryPD, func() error {
+				told, err := c.finder.pd.Stores(ctx)
+				switch {
+				case err == nil:
+					f.stores, f.told = told, time.Now()
+				case !f.told.IsZero():
+					err = fmt.Errorf("%w: the stores that PD told %s ago stay in use", err, time.Since(f.told).Round(time.Second))
+				}
+				return err
+			})
+		})
+	}
+	both.Wait()
+	if f.told.IsZero() && !now.IsZero() {
+		run(queryStoreIDs, func() error {
+			told, err := c.finder.discovery.Stores(ctx, now)
+			if err == nil {
+				f.stores = told
+			}
+			return err
+		})
+	}
+	c.finder.match(f, previous)
+	return f
+}
+
+// now is upstream's time.
+func (c *cluster) now(ctx context.Context) (time.Time, error) {
+	now, known := c.upstream.Now()
+	if known {
+		return now, nil
+	}
+	_, now, err := c.upstream.Query(ctx, "vector(0)", time.Time{})
+	return now, err
+}
+
+// match pairs the stores with the targets, and plans the queries about them.
+func (f finder) match(to, previous *found) {
+	switch {
+	case f.configured != nil:
+		to.matches = stores.Find(stores.Complete(f.configured, to.stores), to.targets)
+	case !to.told.IsZero():
+		to.matches = stores.Find(to.stores, to.targets)
+	default:
+		to.matches = stores.Named(to.stores, to.targets)
+	}
+	for _, m := range to.matches {
+		if t, ok := m.Target(); ok {
+			to.asked = append(to.asked, t.Identity)
+		}
+	}
+	slices.SortFunc(to.asked, stores.Identity.Compare)
+	if previous != nil && slices.Equal(previous.asked, to.asked) && previous.chunks != nil {
+		to.chunks = previous.chunks
+		return
+	}
+	to.chunks = f.planner.plan(to.asked)
+}
