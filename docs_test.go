@@ -18,7 +18,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/upstream"
+	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 func read(t *testing.T, file string) string {
@@ -83,12 +84,14 @@ func TestMetricsDocument(t *testing.T) {
 			t.Errorf("docs/metrics.md lacks the row\n%s", row)
 		}
 	}
-	for _, reason := range upstream.Reasons() {
+	for _, reason := range transport.Reasons() {
 		actual = append(actual, string(reason))
 	}
 	// The exporter's own metrics are those of a real page.
 	exporter, _ := startExporter(t, "--upstream.url=http://127.0.0.1:1")
-	own := map[string]bool{"operator_store_exporter_evaluation_timestamp_seconds": true} // There once upstream has answered.
+	own := map[string]bool{ // These are there once upstream and PD have answered.
+		"operator_store_exporter_evaluation_timestamp_seconds": true, "operator_store_exporter_stores_timestamp_seconds": true,
+	}
 	for series := range scrape(t, exporter+"/metrics", 5*time.Second).with("operator_store_exporter_") {
 		name, _, _ := strings.Cut(series, "{")
 		own[name] = true
@@ -132,6 +135,8 @@ func TestConfigurationDocument(t *testing.T) {
 			name, inline, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 			switch {
 			case !f.IsExported():
+			case inline == "inline" && f.Type == reflect.TypeFor[config.Server]():
+				walk(prefix, f.Type)
 			case inline == "inline":
 				for f := range f.Type.Fields() {
 					if name, _, _ := strings.Cut(f.Tag.Get("yaml"), ","); name != "" && !strings.Contains(document, "`"+name+"`") {
@@ -143,6 +148,8 @@ func TestConfigurationDocument(t *testing.T) {
 				switch {
 				case f.Type.Kind() == reflect.Struct:
 					walk(prefix+name+".", f.Type)
+				case f.Type.Kind() == reflect.Pointer:
+					walk(prefix+name+".", f.Type.Elem())
 				case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
 					walk(prefix+name+"[].", f.Type.Elem())
 				}
@@ -260,5 +267,25 @@ func TestPromuIsTrueToTheMakefile(t *testing.T) {
 	}
 	if !strings.Contains(makefile, "CGO_ENABLED=0") || !strings.Contains(promu, "cgo: false") {
 		t.Error("cgo is not off in both")
+	}
+}
+
+// The rules are those of the code, in their order, and every page of docs/ is linked from another.
+func TestStoresDocument(t *testing.T) {
+	document := read(t, "docs/stores.md")
+	last := 0
+	for _, rule := range stores.Rules() {
+		at := strings.Index(document, "\n| "+rule+" | ")
+		if at <= last {
+			t.Errorf("docs/stores.md lacks the rule %q, or has it at another place", rule)
+		}
+		last = at
+	}
+	if !strings.Contains(read(t, "docs/metrics.md"), "`operator_store_info`") {
+		t.Error("docs/metrics.md lacks operator_store_info")
+	}
+	pages := read(t, "README.md") + read(t, "docs/metrics.md") + read(t, "docs/configuration.md")
+	for _, m := range regexp.MustCompile(`\]\(((?:docs/)?[a-z]+\.md)\)`).FindAllStringSubmatch(pages, -1) {
+		read(t, "docs/"+strings.TrimPrefix(m[1], "docs/"))
 	}
 }

@@ -88,6 +88,7 @@ func TestFederationHasWhatUpstreamSaysOfEachStore(t *testing.T) {
 	config := &strings.Builder{}
 	var targets []stack.Target
 	instances := map[string]string{} // By the store's address.
+	var subjects []subject
 	var troubles []func()
 	for _, f := range fleet {
 		address := f.host + ":20160"
@@ -96,6 +97,7 @@ func TestFederationHasWhatUpstreamSaysOfEachStore(t *testing.T) {
 			instance = f.host + ":20180"
 		}
 		instances[address] = instance
+		subjects = append(subjects, subject{"prod", address, fmt.Sprintf(`job="tikv",instance=%q`, instance)})
 		store := cluster.AddStore(f.host, address, f.version)
 		if f.trouble != nil {
 			troubles = append(troubles, func() { f.trouble(store) })
@@ -143,22 +145,7 @@ clusters:
 `, upstream.URL, config)))
 	federation := startPrometheus(t, "federation", time.Second, stack.Target{Job: "operator_store", Address: stack.Host(exporter), Path: "/metrics"})
 
-	// A sample that upstream stamped before the scrape's instant may reach its storage only after it: then
-	// upstream answers otherwise later on. Such a scrape proves nothing, and the next one is looked at.
-	var (
-		gauges     federated
-		mismatches []string
-	)
-	for range 10 {
-		gauges = nextScrape(t, federation.URL, gauges)
-		mismatches = compare(t, gauges, upstream.URL, instances)
-		if len(mismatches) == 0 {
-			break
-		}
-	}
-	if len(mismatches) > 0 {
-		t.Errorf("the federation's numbers are not upstream's:\n%s", strings.Join(mismatches, "\n"))
-	}
+	gauges := requireTruth(t, federation.URL, upstream.URL, func(federated) []subject { return subjects })
 
 	t.Run("each trouble takes the gauges that it must", func(t *testing.T) {
 		for _, f := range fleet {
@@ -233,6 +220,30 @@ clusters:
 // federated is what the federation Prometheus has of one scrape of the exporter.
 type federated []series
 
+// A subject is a store of a cluster, with the matchers that select its series and no other's.
+type subject struct{ cluster, address, matchers string }
+
+// requireTruth takes a scrape of the exporter from the federation and holds each gauge of the subjects against
+// what upstream answers to the queries by hand.
+//
+// A sample that upstream stamped before the scrape's instant may reach its storage only after it: then
+// upstream answers otherwise later on. Such a scrape proves nothing, and the next one is looked at.
+func requireTruth(t *testing.T, federation, upstream string, subjects func(federated) []subject) federated {
+	t.Helper()
+	var (
+		gauges     federated
+		mismatches []string
+	)
+	for range 10 {
+		gauges = nextScrape(t, federation, gauges)
+		if mismatches = compare(t, gauges, upstream, subjects(gauges)); len(mismatches) == 0 {
+			return gauges
+		}
+	}
+	t.Errorf("the federation's numbers are not upstream's:\n%s", strings.Join(mismatches, "\n"))
+	return gauges
+}
+
 // nextScrape waits for a scrape of the exporter that is newer than last.
 func nextScrape(t *testing.T, federation string, last federated) federated {
 	t.Helper()
@@ -240,14 +251,25 @@ func nextScrape(t *testing.T, federation string, last federated) federated {
 	until(t, "a scrape of the exporter", func(ctx context.Context) (bool, error) {
 		var err error
 		next, err = query(ctx, federation, `{__name__=~"operator_store_.+"}`, "")
-		return next.instant() > last.instant(), err
+		return len(next) > 0 && next.scraped() > last.scraped(), err
 	})
 	return next
 }
 
-// instant is the time at which upstream evaluated the scrape's queries.
-func (f federated) instant() float64 {
-	return f.self("operator_store_exporter_evaluation_timestamp_seconds", "prod", "cluster", "prod")
+// instant is the time at which upstream evaluated the queries about a cluster, as the API wants it.
+func (f federated) instant(cluster string) string {
+	return strconv.FormatFloat(f.self("operator_store_exporter_evaluation_timestamp_seconds", cluster, "cluster", cluster), 'f', -1, 64)
+}
+
+// scraped grows from scrape to scrape.
+func (f federated) scraped() float64 {
+	var latest float64
+	for _, s := range f {
+		if s.labels["__name__"] == "operator_store_exporter_evaluation_timestamp_seconds" {
+			latest = max(latest, s.value)
+		}
+	}
+	return latest
 }
 
 func (f federated) value(gauge, cluster, address string) (float64, bool) {
@@ -277,13 +299,13 @@ func (f federated) self(name, cluster, label, value string) float64 {
 }
 
 // compare returns where gauges are not what upstream answers to the queries by hand.
-func compare(t *testing.T, gauges federated, upstream string, instances map[string]string) []string {
+func compare(t *testing.T, gauges federated, upstream string, subjects []subject) []string {
 	t.Helper()
-	at := strconv.FormatFloat(gauges.instant(), 'f', -1, 64)
 	var mismatches []string
-	for address, instance := range instances {
+	for _, s := range subjects {
+		at := gauges.instant(s.cluster)
 		for gauge, expression := range byHand {
-			expression = strings.ReplaceAll(expression, "$t", fmt.Sprintf(`job="tikv",instance=%q`, instance))
+			expression = strings.ReplaceAll(expression, "$t", s.matchers)
 			answer, err := query(t.Context(), upstream, expression, at)
 			if err != nil {
 				t.Fatal(err)
@@ -292,13 +314,14 @@ func compare(t *testing.T, gauges federated, upstream string, instances map[stri
 			if len(answer) == 1 && !math.IsNaN(answer[0].value) {
 				want, there = answer[0].value, true
 			}
-			got, found := gauges.value(gauge, "prod", address)
+			got, found := gauges.value(gauge, s.cluster, s.address)
 			tolerance := 0.0
 			if strings.Contains(expression, "histogram_quantile") {
 				tolerance = 1e-9 * math.Abs(want)
 			}
-			if found != there || math.Abs(got-want) > tolerance {
-				mismatches = append(mismatches, fmt.Sprintf("%s of %s at %s: %v (there: %v), by hand %v (there: %v): %s", gauge, address, at, got, found, want, there, expression))
+			if found != there || math.Abs(got-want) > tolerance || len(answer) > 1 {
+				mismatches = append(mismatches, fmt.Sprintf("%s of %s in %s at %s: %v (there: %v), by hand %v (there: %v, series: %d): %s",
+					gauge, s.address, s.cluster, at, got, found, want, there, len(answer), expression))
 			}
 		}
 	}

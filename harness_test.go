@@ -134,7 +134,13 @@ func (l *logLines) matching(words ...string) []string {
 // startPrometheus starts a real Prometheus that scrapes targets every interval.
 func startPrometheus(t *testing.T, name string, interval time.Duration, targets ...stack.Target) *stack.Process {
 	t.Helper()
-	p, err := stack.Prometheus(t.Context(), name, prometheusBinary, t.TempDir(), interval, targets)
+	return startPrometheusIn(t, t.TempDir(), name, interval, targets...)
+}
+
+// startPrometheusIn is startPrometheus with its data under dir.
+func startPrometheusIn(t *testing.T, dir, name string, interval time.Duration, targets ...stack.Target) *stack.Process {
+	t.Helper()
+	p, err := stack.Prometheus(t.Context(), name, prometheusBinary, dir, interval, targets)
 	if err != nil {
 		t.Fatal(err)
 	}

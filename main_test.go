@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/testdata/stack"
 )
 
@@ -136,8 +135,8 @@ func TestSIGTERMLetsAScrapeFinishAndExitsWithZero(t *testing.T) {
 	})
 	close(gate)
 	r := <-done
-	if n := len(r.page.with("operator_store_", "address=")); r.err != nil || n != len(collector.Gauges) {
-		t.Errorf("the scrape under way got %d gauges and the error %v, want %d", n, r.err, len(collector.Gauges))
+	if n := len(r.page.with("operator_store_", "address=")); r.err != nil || n != perStore {
+		t.Errorf("the scrape under way got %d gauges and the error %v, want %d", n, r.err, perStore)
 	}
 	<-exporter.Exited()
 	if err := exporter.Stop(); err != nil {

@@ -136,12 +136,18 @@ func Prometheus(ctx context.Context, name, binary, dir string, interval time.Dur
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, scrapeConfig(interval, targets), 0o644); err != nil {
+	if err := Retarget(dir, interval, targets); err != nil {
 		return nil, err
 	}
 	return Start(ctx, name, exec.CommandContext(ctx, binary,
-		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0"))
+		"--config.file="+filepath.Join(dir, configFile), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0"))
+}
+
+const configFile = "prometheus.yml"
+
+// Retarget rewrites the configuration of the Prometheus that has its data under dir, which reads it on SIGHUP.
+func Retarget(dir string, interval time.Duration, targets []Target) error {
+	return os.WriteFile(filepath.Join(dir, configFile), scrapeConfig(interval, targets), 0o644)
 }
 
 func scrapeConfig(interval time.Duration, targets []Target) []byte {

@@ -38,7 +38,7 @@ func NewCluster(seed uint64) *Cluster {
 type Store struct {
 	ID      int
 	Name    string
-	Address string // As PD knows it.
+	Address string // As PD knows it; Move changes it.
 	Version Version
 
 	mu         sync.Mutex
@@ -187,6 +187,19 @@ func (s *Store) DropCapacity() {
 	s.noCapacity = true
 }
 
+// Move gives the store another address, as PD knows it.
+func (s *Store) Move(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Address = address
+}
+
+func (s *Store) address() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Address
+}
+
 // loaded is how long the store has been under load. The caller holds the lock.
 func (s *Store) loaded(now time.Time) time.Duration {
 	if s.since.IsZero() {
@@ -330,7 +343,7 @@ func (c *Cluster) writePD(w *bytes.Buffer) bool {
 			{"region_count", float64(300 * s.ID)},
 			{"leader_count", float64(100 * s.ID)},
 		} {
-			fmt.Fprintf(w, "pd_scheduler_store_status{address=%q,store=\"%d\",type=%q} %.0f\n", s.Address, s.ID, status.kind, status.value)
+			fmt.Fprintf(w, "pd_scheduler_store_status{address=%q,store=\"%d\",type=%q} %.0f\n", s.address(), s.ID, status.kind, status.value)
 		}
 	}
 	return true
