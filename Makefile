@@ -1,5 +1,8 @@
 # Everything that the targets need beside Go, make and git is installed into .bin, which git ignores.
 
+SHELL       := bash
+.SHELLFLAGS := -o pipefail -c
+
 BIN := $(CURDIR)/.bin
 GO  ?= go
 
@@ -43,6 +46,9 @@ demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exp
 
 tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint
 
+# Of what the build says every hundredth package is shown, and everything that is no package: errors.
+PROGRESS := / / && !/^go: downloading/ { print; fflush() } NR % 100 == 0 { print NR " steps"; fflush() }
+
 # All service discoveries are left out: they are most of Prometheus' build, and nothing here uses them.
 $(BIN)/prometheus $(BIN)/promtool: $(BIN)/.prometheus-$(PROMETHEUS_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
@@ -52,8 +58,7 @@ $(BIN)/.prometheus-$(PROMETHEUS_VERSION):
 	@echo "Building Prometheus $(PROMETHEUS_VERSION): some minutes, the first time only."
 	GOBIN=$(BIN) $(GO) install -v -tags remove_all_sd,netgo -ldflags '-X $(V).Version=$(PROMETHEUS_VERSION)' \
 		github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS_MODULE) \
-		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_MODULE) 2>&1 | awk 'NR % 100 == 0 { print NR " packages" }'
-	@test -x $(BIN)/prometheus -a -x $(BIN)/promtool
+		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_MODULE) 2>&1 | awk '$(PROGRESS)'
 	@touch $@
 
 $(BIN)/golangci-lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
