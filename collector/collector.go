@@ -101,6 +101,7 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 			discovery:  discovery.New(client, c.Selector, opts.Lookback),
 			pd:         placementDriver,
 			configured: configured,
+			lookback:   opts.Lookback,
 			planner:    newPlanner(c.RateWindow.String(), c.Selector, groupBy),
 		},
 		found: newBackground(opts.Interval, time.Duration(timeout)),

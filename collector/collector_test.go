@@ -164,7 +164,7 @@ func newExporter(t *testing.T, f *fake, extra string, logger log.Logger) *collec
 		t.Fatal(err)
 	}
 	e, err := collector.New(cfg, collector.Options{
-		Lookback: time.Hour, Interval: interval, Logger: logger,
+		Lookback: 2 * interval, Interval: interval, Logger: logger,
 		Connect:   func(config.Upstream) (collector.Upstream, error) { return f, nil },
 		ConnectPD: func(config.PD) (collector.PD, error) { return &f.pd, nil },
 	})
@@ -720,6 +720,23 @@ func TestStoresOfPD(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestStoresKeepTheirIDsWhilePDIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}, "pd_scheduler_store_status": {"address=a:20160,store=1 1"}}}
+		e := newExporter(t, f, "", log.NewNopLogger())
+		const named, nameless = `operator_store_up{address="a:20160",cluster="c",store_id="1"} 1`, `operator_store_up{address="a:20180",cluster="c",store_id=""} 1`
+		for hour, want := range []string{named, named, named, nameless} {
+			scrape(t.Context(), t, e)
+			synctest.Wait()
+			if got := page(t, scrape(t.Context(), t, e)); got != want {
+				t.Errorf("%d h after PD's last word: got %s, want %s", hour, got, want)
+			}
+			f.answers["pd_scheduler_store_status"] = nil
+			time.Sleep(interval)
+		}
+	})
 }
 
 func TestThePDThatIsGoneIsBelievedAndItsAgeTold(t *testing.T) {

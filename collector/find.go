@@ -27,6 +27,7 @@ type finder struct {
 	discovery  *discovery.Finder
 	pd         PD             // nil: PD is not asked.
 	configured []stores.Store // nil: every store that PD or upstream knows.
+	lookback   time.Duration
 	planner    planner
 }
 
@@ -36,6 +37,7 @@ type found struct {
 	targets []stores.Target
 	stores  []stores.Store // As PD tells, itself or through upstream.
 	told    time.Time      // When PD itself told them, by our own clock; zero if it never did.
+	heard   time.Time      // The same of what PD told upstream.
 
 	matches []stores.Match
 	asked   []stores.Identity // The targets that the chunks ask about.
@@ -47,7 +49,7 @@ type found struct {
 func (c *cluster) find(ctx context.Context, previous *found) *found {
 	f := &found{results: results{}}
 	if previous != nil {
-		f.known, f.targets, f.stores, f.told = previous.known, previous.targets, previous.stores, previous.told
+		f.known, f.targets, f.stores, f.told, f.heard = previous.known, previous.targets, previous.stores, previous.told, previous.heard
 	}
 	run := func(q *Query, ask func() error) {
 		f.results[q].run(chunk{}, func() (model.Vector, error) { return nil, ask() })
@@ -87,8 +89,12 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 	if f.told.IsZero() && !now.IsZero() {
 		run(queryStoreIDs, func() error {
 			told, err := c.finder.discovery.Stores(ctx, now)
-			if err == nil {
-				f.stores = told
+			switch {
+			case err != nil:
+			case len(told) > 0:
+				f.stores, f.heard = told, time.Now()
+			case time.Since(f.heard) > c.finder.lookback:
+				f.stores = nil // PD falls silent for a while when its leader changes: only now it is gone.
 			}
 			return err
 		})
