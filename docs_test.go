@@ -91,6 +91,7 @@ func TestMetricsDocument(t *testing.T) {
 	exporter, _ := startExporter(t, "--upstream.url=http://127.0.0.1:1")
 	own := map[string]bool{ // These are there once upstream and PD have answered.
 		"operator_store_exporter_evaluation_timestamp_seconds": true, "operator_store_exporter_stores_timestamp_seconds": true,
+		"operator_store_exporter_stores": true,
 	}
 	for series := range scrape(t, exporter+"/metrics", 5*time.Second).with("operator_store_exporter_") {
 		name, _, _ := strings.Cut(series, "{")

@@ -42,12 +42,17 @@ func (b *background) get(ctx context.Context, find func(context.Context, *found)
 	}
 	select {
 	case <-running:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.current
+		return b.last()
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// last is what was found last, nil if nothing was.
+func (b *background) last() *found {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current
 }
 
 // start starts finding out in the background. The caller holds the lock.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/transport"
 )
 
@@ -38,6 +39,7 @@ type Upstream interface {
 // cluster asks about one TiKV cluster.
 type cluster struct {
 	name     string
+	config   config.Cluster
 	upstream Upstream
 	replicas []model.LabelName
 	failures *failures
@@ -55,6 +57,9 @@ type cluster struct {
 func (c *cluster) scrape(ctx context.Context) *round {
 	return c.rounds.join(ctx, func(ctx context.Context) *round {
 		r := c.ask(ctx)
+		if gone(ctx) {
+			return r
+		}
 		c.failures.of(c.name, queryTargets, transport.ReasonAmbiguous).Add(float64(r.ambiguities))
 		c.journal.write(c.logger, r.problems, time.Now())
 		return r
@@ -66,11 +71,11 @@ func (c *cluster) scrape(ctx context.Context) *round {
 func (c *cluster) ask(ctx context.Context) *round {
 	found := c.found.get(ctx, c.find)
 	if found == nil || !found.known {
-		return c.nothingKnown(found)
+		return c.nothingKnown(ctx, found)
 	}
 	all := maps.Clone(found.results)
 	for _, q := range instantQueries {
-		all[q] = c.result(q)
+		all[q] = c.result(ctx, q)
 	}
 	var instant time.Time
 	first, cancel := withShare(ctx, firstQueryShare)
@@ -103,17 +108,17 @@ func (c *cluster) ask(ctx context.Context) *round {
 	}
 	_ = others.Wait() // The results hold the errors.
 	r := newRound(c.name, all)
-	r.instant, r.storesTold = instant, found.told
+	r.instant = instant
 	r.reportStores(found, all)
 	return r
 }
 
 // nothingKnown is the round of a scrape that has found no targets to ask about, or not yet.
-func (c *cluster) nothingKnown(found *found) *round {
+func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 	if found != nil {
 		return newRound(c.name, found.results)
 	}
-	late := c.result(queryTargets)
+	late := c.result(ctx, queryTargets)
 	late.run(chunk{}, func() (model.Vector, error) {
 		return nil, &transport.Error{
 			Reason: transport.ReasonTimeout, Request: "find the targets for the first time",
@@ -123,9 +128,16 @@ func (c *cluster) nothingKnown(found *found) *round {
 	return newRound(c.name, results{queryTargets: late})
 }
 
-func (c *cluster) result(q *Query) *result {
-	return newResult(q, c.replicas, func(reason transport.Reason) { c.failures.of(c.name, q, reason).Inc() })
+// result is that of a query in ctx. What fails because nobody waits for it is no failure.
+func (c *cluster) result(ctx context.Context, q *Query) *result {
+	return newResult(q, c.replicas, func(reason transport.Reason) {
+		if !gone(ctx) {
+			c.failures.of(c.name, q, reason).Inc()
+		}
+	})
 }
+
+func gone(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // close ends what goes on in the background.
 func (c *cluster) close() {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 	if err != nil {
 		return nil, err
 	}
-	timeout := 3 * c.Upstream.Timeout // The time, the targets and their stores are asked for one after the other.
+	timeout := 4 * c.Upstream.Timeout // The time, the targets, which are live and their stores: one after the other.
 	var placementDriver PD
 	if c.PD != nil {
 		if placementDriver, err = opts.ConnectPD(*c.PD); err != nil {
@@ -91,8 +92,9 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 		}
 		timeout += c.PD.Timeout
 	}
-	return &cluster{
+	next := &cluster{
 		name:     c.Name,
+		config:   c,
 		upstream: client,
 		replicas: replicas,
 		failures: failures,
@@ -105,7 +107,22 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 			planner:    newPlanner(c.RateWindow.String(), c.Selector, groupBy),
 		},
 		found: newBackground(opts.Interval, time.Duration(timeout)),
-	}, nil
+	}
+	if opts.Previous != nil {
+		next.inherit(opts.Previous)
+	}
+	return next, nil
+}
+
+// inherit takes over what PD has told of the cluster before a reload, if PD and upstream are the same.
+func (c *cluster) inherit(previous *Exporter) {
+	for _, p := range previous.clusters {
+		if p.name == c.name && reflect.DeepEqual(p.config.PD, c.config.PD) && reflect.DeepEqual(p.config.Upstream, c.config.Upstream) {
+			if known := p.found.last(); known != nil {
+				c.found.current = &found{stores: known.stores, told: known.told, heard: known.heard, matches: known.matches}
+			}
+		}
+	}
 }
 
 // Close ends what goes on in the background, and closes the connections that are not in use. Scrapes under

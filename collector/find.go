@@ -55,7 +55,7 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 		f.results[q].run(chunk{}, func() (model.Vector, error) { return nil, ask() })
 	}
 	for _, q := range []*Query{queryTargets, queryStoreIDs, queryPD} {
-		f.results[q] = c.result(q)
+		f.results[q] = c.result(ctx, q)
 	}
 	var both sync.WaitGroup
 	var now time.Time // Upstream's: ours may be off by more than the lookback.
@@ -115,13 +115,17 @@ func (c *cluster) now(ctx context.Context) (time.Time, error) {
 
 // match pairs the stores with the targets, and plans the queries about them.
 func (f finder) match(to, previous *found) {
+	var before []stores.Match
+	if previous != nil {
+		before = previous.matches
+	}
 	switch {
 	case f.configured != nil:
-		to.matches = stores.Find(stores.Complete(f.configured, to.stores), to.targets)
+		to.matches = stores.Find(stores.Complete(f.configured, to.stores), to.targets, before...)
 	case !to.told.IsZero():
-		to.matches = stores.Find(to.stores, to.targets)
+		to.matches = stores.Find(to.stores, to.targets, before...)
 	default:
-		to.matches = stores.Named(to.stores, to.targets)
+		to.matches = stores.Named(to.stores, to.targets, before...)
 	}
 	for _, m := range to.matches {
 		if t, ok := m.Target(); ok {

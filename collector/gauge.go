@@ -124,7 +124,8 @@ func up(s said) (float64, bool) {
 	case len(a) > 0:
 		return float64(a[0].Value), true
 	default:
-		return 0, len(s[queryLastScrape]) == 0
+		last, known := s[queryLastScrape]
+		return 0, known && len(last) == 0
 	}
 }
 

@@ -59,14 +59,24 @@ func (r *result) run(c chunk, ask func() (model.Vector, error)) {
 		}
 		return
 	}
+	// The matchers of a chunk are those of jobs and those of instances: they fit targets of other chunks too.
+	asked := make(map[stores.Identity]bool, len(c.targets))
+	for _, t := range c.targets {
+		asked[t] = true
+	}
 	for _, s := range vector {
-		r.add(s)
+		if t := identity(s); asked[t] {
+			r.add(t, s)
+		}
 	}
 }
 
+func identity(s *model.Sample) stores.Identity {
+	return stores.Identity{Job: string(s.Metric[model.JobLabel]), Instance: string(s.Metric[model.InstanceLabel])}
+}
+
 // add gives a sample to the target and the replica it is from.
-func (r *result) add(s *model.Sample) {
-	target := stores.Identity{Job: string(s.Metric[model.JobLabel]), Instance: string(s.Metric[model.InstanceLabel])}
+func (r *result) add(target stores.Identity, s *model.Sample) {
 	if r.duplicates[target] {
 		return
 	}

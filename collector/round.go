@@ -22,6 +22,7 @@ type round struct {
 	stores   []storeReport
 	problems []problem
 
+	storesKnown bool      // False before upstream has told its targets.
 	storesTold  time.Time // When PD itself told the stores in use, zero if it never did.
 	ambiguities int       // The stores of which nothing decides which series are theirs.
 }
@@ -85,6 +86,7 @@ func newRound(cluster string, all results) *round {
 
 // reportStores decides what is known of each store.
 func (r *round) reportStores(found *found, all results) {
+	r.storesKnown, r.storesTold = true, found.told
 	if len(found.targets) == 0 {
 		text := fmt.Sprintf("upstream of cluster %q has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
 		r.problems = append(r.problems, problem{[]string{"no targets"}, text})
@@ -111,9 +113,12 @@ func (r *round) judge(m stores.Match, all results) []float64 {
 	case !found:
 		// That upstream does not know the store is known only if upstream answered.
 		if len(all[queryUp].errs) == 0 {
-			s = said{queryUp: nil}
+			s = said{queryUp: nil, queryLastScrape: nil}
 		}
 	default:
+		if !all[queryUp].answered(target.Identity) && !all[queryLastScrape].answered(target.Identity) {
+			break // Whether the target has its identity for itself alone is not known, so nothing is.
+		}
 		s = all.of(target.Identity)
 		if twins := s.twins(); twins != "" {
 			r.ambiguous(m.Store, "upstream has several targets of its job and instance: "+twins+": keep one with selector, or name the label that tells replicas apart in replica_labels")

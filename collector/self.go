@@ -46,7 +46,9 @@ func (r *round) collectSelf(ch chan<- prometheus.Metric) {
 	if !r.storesTold.IsZero() {
 		ch <- gauge(descStoresTold, float64(r.storesTold.UnixMilli())/1000, r.cluster)
 	}
-	ch <- gauge(descStores, float64(len(r.stores)), r.cluster)
+	if r.storesKnown {
+		ch <- gauge(descStores, float64(len(r.stores)), r.cluster)
+	}
 }
 
 // failures counts the queries that failed, from the start of the process on: a reload goes on counting.

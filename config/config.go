@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	commonconfig "github.com/prometheus/common/config"
@@ -284,11 +285,10 @@ func parseURL(s string) (*url.URL, error) {
 	const want = "write it like http://localhost:9090 or https://host/prefix"
 	u, err := url.Parse(s)
 	switch {
-	case err != nil:
-		// The error of url.Parse repeats the URL, which may hold a password.
-		return nil, fmt.Errorf("bad url: it does not parse: %s", want)
-	case u.User != nil:
+	case strings.Contains(s, "@"): // What stands before it may be a password: nothing is repeated.
 		return nil, errors.New("bad url: it holds credentials: move them to basic_auth")
+	case err != nil:
+		return nil, fmt.Errorf("bad url: it does not parse: %s", want)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "":
 		return nil, fmt.Errorf("bad url %q: %s", s, want)
 	case u.RawQuery != "" || u.Fragment != "":

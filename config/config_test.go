@@ -155,13 +155,15 @@ func TestMistakes(t *testing.T) {
 func TestSecretsAreNotRepeated(t *testing.T) {
 	const secret = "hunter2"
 	for name, content := range map[string]string{
-		"in a url":               "clusters:\n- name: a\n  upstream: {url: 'http://u:" + secret + "@a'}\n",
-		"in a url that is bad":   "clusters:\n- name: a\n  upstream: {url: 'http://u:" + secret + "@[::x'}\n",
-		"in a proxy's url":       "clusters:\n- name: a\n  upstream: {url: 'http://a', proxy_url: 'http://u:" + secret + "@[::x'}\n",
-		"in the wrong place":     "clusters:\n- name: a\n  upstream: {url: 'http://a', basic_auth: " + secret + "}\n",
-		"in the wrong type":      "clusters:\n- name: a\n  upstream: {url: 'http://a', authorization: [" + secret + "]}\n",
-		"beside a wrong field":   "clusters:\n- name: a\n  upstream: {url: 'http://a', basic_auth: {user: a, password: " + secret + "}}\n",
-		"beside a contradiction": "clusters:\n- name: a\n  upstream: {url: 'http://a', bearer_token: " + secret + ", basic_auth: {username: a}}\n",
+		"in a url":                  "clusters:\n- name: a\n  upstream: {url: 'http://u:" + secret + "@a'}\n",
+		"in a url that is bad":      "clusters:\n- name: a\n  upstream: {url: 'http://u:" + secret + "@[::x'}\n",
+		"in a url without a scheme": "clusters:\n- name: a\n  upstream: {url: 'u:" + secret + "@a:9090'}\n",
+		"in a url with one slash":   "clusters:\n- name: a\n  upstream: {url: 'http:/u:" + secret + "@a:9090'}\n",
+		"in a proxy's url":          "clusters:\n- name: a\n  upstream: {url: 'http://a', proxy_url: 'http://u:" + secret + "@[::x'}\n",
+		"in the wrong place":        "clusters:\n- name: a\n  upstream: {url: 'http://a', basic_auth: " + secret + "}\n",
+		"in the wrong type":         "clusters:\n- name: a\n  upstream: {url: 'http://a', authorization: [" + secret + "]}\n",
+		"beside a wrong field":      "clusters:\n- name: a\n  upstream: {url: 'http://a', basic_auth: {user: a, password: " + secret + "}}\n",
+		"beside a contradiction":    "clusters:\n- name: a\n  upstream: {url: 'http://a', bearer_token: " + secret + ", basic_auth: {username: a}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := load(t, content); err == nil || strings.Contains(err.Error(), secret) {

@@ -58,11 +58,15 @@ func (s Store) pod() (name, cluster, namespace string) {
 		return "", "", ""
 	}
 	dns := strings.Split(h, ".")
-	if len(dns) >= 4 && dns[3] == "svc" {
+	switch {
+	case len(dns) >= 4 && dns[3] == "svc":
 		cluster, _ = strings.CutSuffix(dns[1], "-tikv-peer")
-		namespace = dns[2]
+		return dns[0], cluster, dns[2]
+	case len(dns) == 1:
+		return dns[0], "", ""
+	default:
+		return "", "", "" // The first label of another name is nobody's pod.
 	}
-	return dns[0], cluster, namespace
 }
 
 // pod is the name of the target's pod, or an instance that may be one: it has no port and is no IP address.

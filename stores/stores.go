@@ -62,12 +62,18 @@ func (m Match) Target() (Target, bool) {
 
 // Find pairs stores with targets by the rules, in their order; what one rule has decided is out of reach
 // of the next. A target that two stores claim is given to neither, nor is a store given one of two
-// targets. The result has one Match a store, in the order of stores.
-func Find(stores []Store, targets []Target) []Match {
-	f := &finder{matches: make([]Match, len(stores)), free: Unique(targets)}
+// targets. The result has one Match a store, in the order of stores. Previous are matches found before: a
+// store keeps its target where otherwise only the neighbours on its host would decide, for these come and go.
+func Find(stores []Store, targets []Target, previous ...Match) []Match {
+	f := &finder{matches: make([]Match, len(stores)), free: Current(targets), before: map[Store]Identity{}}
 	for i, s := range stores {
 		f.matches[i].Store = s
 		f.open = append(f.open, i)
+	}
+	for _, m := range previous {
+		if t, ok := m.Target(); ok {
+			f.before[m.Store.named()] = t.Identity
+		}
 	}
 	for _, r := range rules {
 		f.apply(r)
@@ -75,17 +81,18 @@ func Find(stores []Store, targets []Target) []Match {
 	return f.matches
 }
 
+// named is the store by its name alone.
+func (s Store) named() Store { return Store{ID: s.ID, Address: s.Address} }
+
 // FromTargets makes a store of every target: its address is the instance, its id is unknown.
-// Targets that share an instance would share all of a store's labels: of them the one that is live is
-// the store, and where that does not decide, the store is ambiguous.
+// Targets that share an instance would share all of a store's labels, so such a store is ambiguous.
 func FromTargets(targets []Target) []Match {
 	byInstance := map[string][]Target{}
-	for _, t := range Unique(targets) {
+	for _, t := range Current(targets) {
 		byInstance[t.Instance] = append(byInstance[t.Instance], t)
 	}
 	var matches []Match
 	for instance, candidates := range byInstance {
-		candidates = preferLive(candidates)
 		matches = append(matches, Match{
 			Store: Store{Address: instance}, Candidates: candidates, Ambiguous: len(candidates) > 1, Rule: "own instance",
 		})
@@ -94,19 +101,27 @@ func FromTargets(targets []Target) []Match {
 	return matches
 }
 
-// Named is FromTargets with the ids and addresses of known stores, such as PD tells them: a target that
+// tiFlashPort is where TiFlash serves, if it is not told otherwise.
+const tiFlashPort = 3930
+
+// Named is FromTargets with the ids and addresses of known stores, such as PD tells upstream: a target that
 // exactly one known store fits is that store. Known stores without a target are left out, for TiFlash is
-// among them without a mark.
-func Named(known []Store, targets []Target) []Match {
+// among them without a mark; those at TiFlash's own port do not count at all.
+func Named(known []Store, targets []Target, previous ...Match) []Match {
+	known = slices.DeleteFunc(latest(known), func(s Store) bool {
+		_, port := hostPort(s.Address)
+		return port == tiFlashPort
+	})
+	targets = Current(targets)
 	var matches []Match
 	named := map[Identity]bool{}
-	for _, m := range Find(latest(known), targets) {
+	for _, m := range Find(known, targets, previous...) {
 		if t, ok := m.Target(); ok {
 			matches = append(matches, m)
 			named[t.Identity] = true
 		}
 	}
-	rest := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return named[t.Identity] })
+	rest := slices.DeleteFunc(targets, func(t Target) bool { return named[t.Identity] })
 	return append(matches, FromTargets(rest)...)
 }
 
@@ -150,6 +165,29 @@ func compareIDs(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
+// Current returns targets in order, each identity once, without those of the past that a live one has
+// replaced: its instance in another job, or its pod at another address.
+func Current(targets []Target) []Target {
+	type place struct{ name, namespace, cluster string }
+	live := map[place]bool{}
+	for _, t := range targets {
+		if t.Live {
+			live[place{"instance " + t.Instance, t.Namespace, t.Cluster}] = true
+			if t.Pod != "" {
+				live[place{"pod " + t.Pod, t.Namespace, t.Cluster}] = true
+			}
+		}
+	}
+	var current []Target
+	for _, t := range Unique(targets) {
+		replaced := live[place{"instance " + t.Instance, t.Namespace, t.Cluster}] || t.Pod != "" && live[place{"pod " + t.Pod, t.Namespace, t.Cluster}]
+		if t.Live || !replaced {
+			current = append(current, t)
+		}
+	}
+	return current
+}
+
 // Unique returns targets in order, each identity once. Of several with one identity, which are the same
 // target at different times, the live one counts.
 func Unique(targets []Target) []Target {
@@ -169,22 +207,4 @@ func compareBools(a, b bool) int {
 	default:
 		return -1
 	}
-}
-
-// preferLive leaves the live one of several candidates, if there is exactly one.
-func preferLive(candidates []Target) []Target {
-	live := -1
-	for i, t := range candidates {
-		if !t.Live {
-			continue
-		}
-		if live >= 0 {
-			return candidates
-		}
-		live = i
-	}
-	if live < 0 {
-		return candidates
-	}
-	return candidates[live : live+1]
 }

@@ -90,6 +90,11 @@ func TestFind(t *testing.T) {
 		{"several a host, one target too many", []string{"h:20160", "h:20161"}, []string{"tikv h:20180", "tikv h:20181", "tikv h:20182"}, []string{"?", "?"}},
 		{"several a host, on two hosts", []string{"h:20160", "h:20161", "i:20160", "i:20161"}, []string{"tikv h:20180", "tikv h:20181", "tikv i:20180", "tikv i:20181"}, []string{"h:20180", "h:20181", "i:20180", "i:20181"}},
 		{"several a host, offsets of one host do not count for another", []string{"h:20160", "i:20160", "i:20161"}, []string{"tikv h:9", "tikv i:20180", "tikv i:20181"}, []string{"h:9", "i:20180", "i:20181"}},
+		{"several a host, one target too many that is gone", []string{"h:20160", "h:20161"}, []string{"tikv h:20180", "tikv h:20181", "tikv h:20182 gone"}, []string{"h:20180", "h:20181"}},
+		{"several a host, one of them gone", []string{"h:20160", "h:20161"}, []string{"tikv h:20180 gone", "tikv h:20181"}, []string{"h:20180", "h:20181"}},
+		{"several a host, one off by one", []string{"h:20160", "h:20161"}, []string{"tikv h:20181", "tikv h:20182"}, []string{"?", "?"}},
+		{"several a host, one off by one that is live", []string{"h:20160", "h:20161"}, []string{"tikv h:20180 gone", "tikv h:20181", "tikv h:20182"}, []string{"?", "?"}},
+		{"several a host, an offset of the user's own", []string{"h:1", "h:2"}, []string{"tikv h:101", "tikv h:102"}, []string{"h:101", "h:102"}},
 		{"several a host, one without a port", []string{"h", "h:20161"}, []string{"tikv h:20180", "tikv h:20181"}, []string{"?", "?"}},
 		{"several a host, equal offsets against PD's word", []string{"h:20160 status=x:20181", "h:20161 status=x:20180"}, []string{"tikv h:20180", "tikv h:20181"}, []string{"h:20181", "h:20180"}},
 		{"playground", []string{"127.0.0.1:20160", "127.0.0.1:20161", "127.0.0.1:20162"}, []string{"tikv 127.0.0.1:20180", "tikv 127.0.0.1:20181", "tikv 127.0.0.1:20182"}, []string{"127.0.0.1:20180", "127.0.0.1:20181", "127.0.0.1:20182"}},
@@ -146,7 +151,9 @@ func TestFind(t *testing.T) {
 		{"ServiceMonitor, the pod has moved", []string{pod0}, []string{"tikv 10.1.0.7:20180 pod=basic-tikv-0 ns=ns gone", "tikv 10.1.0.9:20180 pod=basic-tikv-0 ns=ns"}, []string{"10.1.0.9:20180"}},
 		{"ServiceMonitor, the pod has moved and is down", []string{pod0}, []string{"tikv 10.1.0.7:20180 pod=basic-tikv-0 ns=ns gone", "tikv 10.1.0.9:20180 pod=basic-tikv-0 ns=ns gone"}, []string{"?"}},
 		{"an address is no pod", []string{"10.0.0.1:20160"}, []string{"tikv 10"}, []string{""}},
-		{"one pod name in two zones", []string{"tikv-1.a.example.com:20160", "tikv-1.b.example.com:20160"}, []string{"tikv tikv-1"}, []string{"?", "?"}},
+		{"one pod name in two zones", []string{"tikv-1.a.example.com:20160", "tikv-1.b.example.com:20160"}, []string{"tikv tikv-1"}, []string{"", ""}},
+		{"operator, the cluster label names another namespace", []string{pod0}, []string{"j basic-tikv-0 cluster=other-basic"}, []string{""}},
+		{"operator, a pod of the past in the own namespace and a live one in another", []string{"basic-tikv-0:20160"}, []string{"a basic-tikv-0 ns=a gone", "b basic-tikv-0 ns=b"}, []string{"?"}},
 
 		// Configured instances.
 		{"one of two is configured, the other is left", []string{"h:20160 instance=h:20181", "h:20161"}, []string{"tikv h:20180", "tikv h:20181"}, []string{"h:20181", "h:20180"}},
@@ -164,6 +171,7 @@ func TestFind(t *testing.T) {
 		{"the same instance in two jobs, one of the past", []string{"h:20160 status=h:20180"}, []string{"a h:20180", "b h:20180 gone"}, []string{"h:20180"}},
 
 		// A store that moves or is replaced.
+		{"the same host in two jobs, one of the past", []string{"h:20160"}, []string{"a h:20180 gone", "b h:20180"}, []string{"h:20180"}},
 		{"a store that moved", []string{"new:20160 id=5"}, []string{"tikv old:20180 gone", "tikv new:20180"}, []string{"new:20180"}},
 		{"a store that was replaced at its address", []string{"h:20160 id=9"}, []string{"tikv h:20180"}, []string{"h:20180"}},
 		{"a store that is down", []string{"h:20160"}, []string{"tikv h:20180 gone"}, []string{"h:20180"}},
@@ -225,6 +233,9 @@ func TestNamed(t *testing.T) {
 		want    []string
 	}{
 		{"PD names what it knows", []string{"a:20160 id=1", "b:20160 id=4"}, []string{"j a:20180", "j b:20180", "j c:20180"}, []string{"1 a:20160 a:20180", "4 b:20160 b:20180", " c:20180 c:20180"}},
+		{"TiFlash beside TiKV", []string{"a:20160 id=1", "a:3930 id=2"}, []string{"j a:20180"}, []string{"1 a:20160 a:20180"}},
+		{"TiFlash where PD does not know TiKV", []string{"a:3930 id=2"}, []string{"j a:20180"}, []string{" a:20180 a:20180"}},
+		{"a pod under two jobs, one of the past", nil, []string{"j pod-0 gone", "k pod-0"}, []string{" pod-0 pod-0"}},
 		{"TiFlash has no target", []string{"a:20160 id=1", "f:3930 id=2"}, []string{"j a:20180"}, []string{"1 a:20160 a:20180"}},
 		{"an address that changed hands", []string{"a:20160 id=9", "a:20160 id=10", "a:20160 id=2"}, []string{"j a:20180"}, []string{"10 a:20160 a:20180"}},
 		{"a store that moved", []string{"a:20160 id=5", "b:20160 id=5"}, []string{"j a:20180 gone", "j b:20180"}, []string{"5 a:20160 a:20180", "5 b:20160 b:20180"}},
@@ -248,6 +259,46 @@ func TestNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two TiKVs on one host have been told apart; what comes and goes beside them must not take their gauges.
+func TestFindAgain(t *testing.T) {
+	both := all(store, []string{"h:20160", "h:20161"})
+	before := stores.Find(both, all(target, []string{"j h:20180", "j h:20181"}))
+	for _, tc := range []struct {
+		name    string
+		stores  []string
+		targets []string
+		want    []string
+	}{
+		{"nothing changes", nil, []string{"j h:20180", "j h:20181"}, []string{"h:20180", "h:20181"}},
+		{"a third target", nil, []string{"j h:20180", "j h:20181", "j h:20182"}, []string{"h:20180", "h:20181"}},
+		{"a third store and target", []string{"h:20162"}, []string{"j h:20180", "j h:20181", "j h:20182"}, []string{"h:20180", "h:20181", "h:20182"}},
+		{"a third store without a target", []string{"h:20162"}, []string{"j h:20180", "j h:20181"}, []string{"h:20180", "h:20181", ""}},
+		{"a target is gone for good", nil, []string{"j h:20181"}, []string{"", "h:20181"}},
+		{"both have moved to other ports", nil, []string{"j h:1180", "j h:1181"}, []string{"h:1180", "h:1181"}},
+		{"both are under another job", nil, []string{"k h:20180", "k h:20181"}, []string{"h:20180", "h:20181"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var got []string
+			for _, m := range stores.Find(append(slices.Clone(both), all(store, tc.stores)...), all(target, tc.targets), before...) {
+				found, _ := m.Target()
+				if m.Ambiguous {
+					found.Instance = "?"
+				}
+				got = append(got, found.Instance)
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+	t.Run("PD's word is better than what was before", func(t *testing.T) {
+		now := stores.Find(all(store, []string{"h:20160 status=h:20181", "h:20161 status=h:20180"}), all(target, []string{"j h:20180", "j h:20181"}), before...)
+		if found, _ := now[0].Target(); found.Instance != "h:20181" {
+			t.Errorf("got %v", now)
+		}
+	})
 }
 
 // Whatever the names, no target is given to two stores, and no store gets what there is not.

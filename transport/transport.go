@@ -31,6 +31,8 @@ type Servers struct {
 	timeout time.Duration
 	urls    []*url.URL
 	serving atomic.Int32 // The server that last worked is asked first.
+
+	fetchesTokens bool
 }
 
 // New returns the servers of cfg, called name in errors. The error says which credential or certificate
@@ -41,7 +43,7 @@ func New(name string, cfg config.Server) (*Servers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the HTTP client of %s %s: %w", name, cfg.URL[0], err)
 	}
-	return &Servers{client: client, timeout: time.Duration(cfg.Timeout), urls: cfg.URL}, nil
+	return &Servers{client: client, timeout: time.Duration(cfg.Timeout), urls: cfg.URL, fetchesTokens: cfg.HTTPClient.OAuth2 != nil}, nil
 }
 
 // URLs returns the servers' base URLs.
@@ -86,7 +88,7 @@ func (s *Servers) Do(ctx context.Context, req *http.Request) (*http.Response, []
 	plain := *req.URL
 	plain.RawQuery = ""
 	request := req.Method + " " + plain.String()
-	resp, err := s.client.Do(req.WithContext(ctx))
+	resp, err := s.send(req.WithContext(ctx))
 	if err != nil {
 		return nil, nil, transportError(request, err)
 	}
@@ -102,6 +104,33 @@ func (s *Servers) Do(ctx context.Context, req *http.Request) (*http.Response, []
 		return resp, nil, statusError(request, resp, errorType, message)
 	}
 	return resp, body, nil
+}
+
+// send sends req until its context ends. An OAuth2 token is fetched without regard to the request's context,
+// so that one may go on for a while after nobody waits for it.
+func (s *Servers) send(req *http.Request) (*http.Response, error) {
+	if !s.fetchesTokens {
+		return s.client.Do(req)
+	}
+	type answer struct {
+		resp *http.Response
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		resp, err := s.client.Do(req)
+		if err == nil && req.Context().Err() != nil {
+			resp.Body.Close()
+			err = req.Context().Err()
+		}
+		answers <- answer{resp, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.resp, a.err
+	case <-req.Context().Done():
+		return nil, req.Context().Err()
+	}
 }
 
 // refusal is what the body of an answer that is not 2xx says: the API's error, or its first words.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -60,9 +61,12 @@ func (c *Client) Close() { c.servers.Close() }
 // returns the series and the time at which upstream evaluated them; where upstream chose that time,
 // expression must yield at least one series. Errors are of type *transport.Error.
 func (c *Client) Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
-	sent := time.Now()
-	var vector model.Vector
+	var (
+		sent   time.Time
+		vector model.Vector
+	)
 	err := c.ask(ctx, func(ctx context.Context, server v1.API) error {
+		sent = time.Now()
 		value, _, _, err := server.Query(ctx, expression, at)
 		if err != nil {
 			return err
@@ -70,6 +74,9 @@ func (c *Client) Query(ctx context.Context, expression string, at time.Time) (mo
 		var ok bool
 		if vector, ok = value.(model.Vector); !ok {
 			return fmt.Errorf("the answer is a %s where a vector is wanted", typeOf(value))
+		}
+		if slices.Contains(vector, nil) {
+			return errors.New("the answer holds a series that is null")
 		}
 		if at.IsZero() && len(vector) == 0 {
 			return errors.New("the answer is empty, so it does not tell upstream's time")

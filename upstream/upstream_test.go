@@ -100,6 +100,9 @@ http_headers: {X-Scope-OrgID: {values: [tenant]}}`, base+"/prefix/")
 		t.Errorf("timeout is %q, want a little under 4", got.Form.Get("timeout"))
 	}
 
+	if _, _, err := newClient(t, "", base).Query(ctx, "up", time.Unix(1, 0)); err != nil || got.Form.Get("nocache") != "1" {
+		t.Errorf("nocache is %q where nobody sets it otherwise, want 1; error %v", got.Form.Get("nocache"), err)
+	}
 	if _, err := c.Series(ctx, []string{"a", "b"}, time.Unix(1, 0), time.Unix(2, 0)); err == nil {
 		t.Error("a vector is taken for a list of series")
 	}
@@ -144,6 +147,7 @@ func TestFailures(t *testing.T) {
 		{"an error that calls itself 200", answer(`{"status":"error","errorType":"execution","error":"boom"}`), transport.ReasonQuery, []string{"boom"}},
 		{"a scalar", answer(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), transport.ReasonResponse, []string{"a scalar where a vector is wanted"}},
 		{"a matrix", answer(`{"status":"success","data":{"resultType":"matrix","result":[]}}`), transport.ReasonResponse, []string{"a matrix where"}},
+		{"null for a series", answer(`{"status":"success","data":{"resultType":"vector","result":[null]}}`), transport.ReasonResponse, []string{"a series that is null"}},
 		{"no data", answer(`{"status":"success"}`), transport.ReasonResponse, nil},
 		{"empty", answer(""), transport.ReasonResponse, nil},
 	} {
