@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -39,10 +40,15 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: names.dial}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		client.CloseIdleConnections()
 		os.Exit(code)
-	}))
+	}),
+		// toxiproxy leaves the goroutines of a link that ends in the middle of a chunk.
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"))
 }
 
 // client is that of the tests themselves.

@@ -35,6 +35,13 @@ import (
 
 const program = "operator_store_exporter"
 
+// No request of ours has a body, and no header or answer takes a client longer.
+const (
+	readTimeout      = 10 * time.Second
+	maxRequestBody   = 1 << 10
+	maxRequestHeader = 64 << 10
+)
+
 // drainTimeout is how long scrapes that are under way may take after SIGTERM.
 const drainTimeout = 30 * time.Second
 
@@ -82,6 +89,7 @@ type serving struct {
 	lookback        *time.Duration
 	interval        *time.Duration
 	telemetryPath   *string
+	maxRequests     *int
 	enableLifecycle *bool
 	timeoutOffset   *time.Duration
 	toolkit         *toolkit.FlagConfig
@@ -95,6 +103,7 @@ func (s *serving) flags(app *kingpin.Application) {
 	s.lookback = app.Flag("discovery.lookback", "How long a store is known after upstream last saw it.").Default("1h").Duration()
 	s.interval = app.Flag("discovery.interval", "How often the stores are found out anew.").Default("30s").Duration()
 	s.telemetryPath = app.Flag("web.telemetry-path", "Path under which the metrics are served.").Default("/metrics").String()
+	s.maxRequests = app.Flag("web.max-requests", "How many scrapes may be under way at once; more get a 503. 0 for any number.").Default("40").Int()
 	s.enableLifecycle = app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").Bool()
 	s.timeoutOffset = app.Flag("scrape.timeout-offset", "How much earlier than the scraper's timeout a scrape ends.").Default("500ms").Duration()
 	s.toolkit = kingpinflag.AddFlags(app, ":9820")
@@ -118,18 +127,21 @@ func (s *serving) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	handler, err := web.Handler(web.Options{
-		Exporter: reloader.Exporter, Reload: reloader.Reload, Process: registry, TelemetryPath: *s.telemetryPath,
-		TimeoutOffset: *s.timeoutOffset, EnableLifecycle: *s.enableLifecycle, Logger: logger,
+		Scrape: reloader.Scrape, Reload: reloader.Reload, Process: registry, TelemetryPath: *s.telemetryPath,
+		TimeoutOffset: *s.timeoutOffset, MaxRequests: *s.maxRequests, EnableLifecycle: *s.enableLifecycle, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
-	level.Info(logger).Log("msg", "Starting "+program, "version", version.Info(), "clusters", fmt.Sprint(reloader.Exporter().Clusters()))
+	level.Info(logger).Log("msg", "Starting "+program, "version", version.Info(), "clusters", fmt.Sprint(reloader.Clusters()))
 
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 5 * time.Minute}
+	server := &http.Server{
+		Handler: http.MaxBytesHandler(handler, maxRequestBody), MaxHeaderBytes: maxRequestHeader,
+		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: 5 * time.Minute,
+	}
 	served := make(chan error, 1)
 	go func() { served <- toolkit.ListenAndServe(server, s.toolkit, slogger) }()
 	for {
@@ -142,7 +154,7 @@ func (s *serving) run(ctx context.Context, stderr io.Writer) error {
 			level.Info(logger).Log("msg", "Stopping: scrapes that are under way finish")
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 			defer cancel()
-			defer reloader.Exporter().Close()
+			defer reloader.Close()
 			return errors.Join(server.Shutdown(drain), unlessClosed(<-served))
 		}
 	}

@@ -150,12 +150,14 @@ func TestTheNumberOfQueriesDoesNotGrowWithTheStores(t *testing.T) {
 // perStore is the number of series that a store has when nothing is absent: its gauges and operator_store_info.
 var perStore = len(collector.Gauges) + 1
 
-// Each query with what makes it known in a request, and the gauges that need it.
-var queries = []struct {
+// asked is a query with what makes it known in a request, and the gauges that need it.
+type asked struct {
 	name   string
 	word   string
 	gauges []string
-}{
+}
+
+var queries = []asked{
 	{"up", "up{", []string{"operator_store_up"}},
 	{"last_scrape", "timestamp(", []string{"operator_store_last_scrape_timestamp_seconds"}},
 	{"storage_commands", "tikv_storage_command_total", []string{"operator_store_qps"}},

@@ -16,10 +16,6 @@ import (
 	"github.com/operator-store/operator_store_exporter/transport"
 )
 
-// maxConcurrent bounds the queries that one cluster has under way, well below the 20 at which
-// Prometheus lets everybody wait.
-const maxConcurrent = 8
-
 // The first query tells the instant of all others. It is cheap: one that takes longer than this share
 // of the time there is has failed, and the others are asked without it.
 const firstQueryShare = 1.0 / 3
@@ -33,6 +29,10 @@ type Upstream interface {
 	Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error)
 	// Now is upstream's time as far as it is known.
 	Now() (now time.Time, known bool)
+	// Serving is the URL of the server that answers, and those of all.
+	Serving() (serving string, all []string)
+	// Queued counts the requests that have waited because as many were under way as may be.
+	Queued() uint64
 	Close()
 }
 
@@ -44,6 +44,8 @@ type cluster struct {
 	replicas []model.LabelName
 	failures *failures
 	logger   log.Logger
+
+	queuedBefore uint64 // The requests that waited before a reload.
 
 	finder finder
 	found  background
@@ -61,6 +63,7 @@ func (c *cluster) scrape(ctx context.Context) *round {
 			return r
 		}
 		c.failures.of(c.name, queryTargets, transport.ReasonAmbiguous).Add(float64(r.ambiguities))
+		c.failures.of(c.name, queryTargets, transport.ReasonLimit).Add(float64(min(r.left, 1)))
 		c.journal.write(c.logger, r.problems, time.Now())
 		return r
 	})
@@ -90,7 +93,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 	}
 
 	var others errgroup.Group
-	others.SetLimit(maxConcurrent)
+	others.SetLimit(int(c.config.Upstream.ConcurrencyLimit)) // Upstream itself would let them wait too, a goroutine each.
 	for i, chunk := range found.chunks {
 		for _, q := range instantQueries {
 			expression, asked := chunk.expressions[q]
@@ -107,16 +110,24 @@ func (c *cluster) ask(ctx context.Context) *round {
 		}
 	}
 	_ = others.Wait() // The results hold the errors.
-	r := newRound(c.name, all)
+	r := c.newRound(all)
 	r.instant = instant
 	r.reportStores(found, all)
+	return r
+}
+
+// newRound reports how the queries went, and who answered them.
+func (c *cluster) newRound(all results) *round {
+	r := newRound(c.name, all)
+	r.serving, r.servers = c.upstream.Serving()
+	r.queued = c.queuedBefore + c.upstream.Queued()
 	return r
 }
 
 // nothingKnown is the round of a scrape that has found no targets to ask about, or not yet.
 func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 	if found != nil {
-		return newRound(c.name, found.results)
+		return c.newRound(found.results)
 	}
 	late := c.result(ctx, queryTargets)
 	late.run(chunk{}, func() (model.Vector, error) {
@@ -125,7 +136,7 @@ func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 			Err: errors.New("no answer in time"), Remedy: transport.RemedyTimeout,
 		}
 	})
-	return newRound(c.name, results{queryTargets: late})
+	return c.newRound(results{queryTargets: late})
 }
 
 // result is that of a query in ctx. What fails because nobody waits for it is no failure.

@@ -104,6 +104,7 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 			pd:         placementDriver,
 			configured: configured,
 			lookback:   opts.Lookback,
+			limit:      int(c.StoreLimit),
 			planner:    newPlanner(c.RateWindow.String(), c.Selector, groupBy),
 		},
 		found: newBackground(opts.Interval, time.Duration(timeout)),
@@ -114,14 +115,29 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 	return next, nil
 }
 
-// inherit takes over what PD has told of the cluster before a reload, if PD and upstream are the same.
+// inherit takes over what is known of the cluster from before a reload, as far as the configuration still asks the
+// same ones for it: a reload must cost no scrape anything.
 func (c *cluster) inherit(previous *Exporter) {
-	for _, p := range previous.clusters {
-		if p.name == c.name && reflect.DeepEqual(p.config.PD, c.config.PD) && reflect.DeepEqual(p.config.Upstream, c.config.Upstream) {
-			if known := p.found.last(); known != nil {
-				c.found.current = &found{stores: known.stores, told: known.told, heard: known.heard, matches: known.matches}
-			}
-		}
+	i := slices.IndexFunc(previous.clusters, func(p *cluster) bool { return p.name == c.name })
+	if i < 0 {
+		return
+	}
+	p := previous.clusters[i]
+	c.queuedBefore = p.queuedBefore + p.upstream.Queued()
+	known := p.found.last()
+	if known == nil {
+		return
+	}
+	samePD := reflect.DeepEqual(p.config.PD, c.config.PD)
+	sameUpstream := reflect.DeepEqual(p.config.Upstream, c.config.Upstream) && fmt.Sprint(p.config.Selector) == fmt.Sprint(c.config.Selector) &&
+		p.finder.lookback == c.finder.lookback
+	switch {
+	case samePD && sameUpstream && known.known:
+		f := &found{known: true, targets: known.targets, stores: known.stores, told: known.told, heard: known.heard, results: known.results}
+		c.finder.match(f, &found{matches: known.matches})
+		c.found.current = f
+	case samePD && !known.told.IsZero():
+		c.found.current = &found{stores: known.stores, told: known.told, matches: known.matches}
 	}
 }
 

@@ -68,7 +68,9 @@ func (f *fake) Now() (time.Time, bool) {
 	return time.Now().Add(behind), true
 }
 
-func (f *fake) Close() {}
+func (f *fake) Serving() (string, []string) { return "http://a", []string{"http://a", "http://b"} }
+func (f *fake) Queued() uint64              { return 3 }
+func (f *fake) Close()                      {}
 
 func (f *fake) Series(ctx context.Context, matchers []string, _, _ time.Time) ([]model.LabelSet, error) {
 	return f.targets, f.do(ctx, strings.Join(matchers, " "), time.Time{})

@@ -28,6 +28,7 @@ type finder struct {
 	pd         PD             // nil: PD is not asked.
 	configured []stores.Store // nil: every store that PD or upstream knows.
 	lookback   time.Duration
+	limit      int // Of stores.
 	planner    planner
 }
 
@@ -40,6 +41,7 @@ type found struct {
 	heard   time.Time      // The same of what PD told upstream.
 
 	matches []stores.Match
+	left    int               // The stores that are left out because there are more than the limit.
 	asked   []stores.Identity // The targets that the chunks ask about.
 	chunks  []chunk
 	results results // How it went this time.
@@ -127,6 +129,8 @@ func (f finder) match(to, previous *found) {
 	default:
 		to.matches = stores.Named(to.stores, to.targets, before...)
 	}
+	to.left = max(0, len(to.matches)-f.limit)
+	to.matches = to.matches[:len(to.matches)-to.left]
 	for _, m := range to.matches {
 		if t, ok := m.Target(); ok {
 			to.asked = append(to.asked, t.Identity)

@@ -2,7 +2,10 @@
 
 package collector
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Query is one question to upstream about all stores at once. It is grouped by the target's
 // identity, job and instance; what the gauges need beside it stands in the grouping too. One that is
@@ -12,6 +15,9 @@ type Query struct {
 	Expr    string // PromQL; W stands for the rate window.
 	grouped bool
 }
+
+// buckets tells whether the answer is the buckets of a histogram.
+func (q *Query) buckets() bool { return strings.Contains(q.Expr, "_bucket[") }
 
 // The queries. Metrics, types and labels are TiKV's own, see docs/metrics.md.
 var (

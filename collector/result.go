@@ -4,8 +4,11 @@ package collector
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,10 +29,10 @@ type result struct {
 	mu         sync.Mutex
 	asked      bool
 	answers    map[stores.Identity]map[string]answer
-	unanswered map[stores.Identity]bool // The targets of the chunks that failed.
-	duplicates map[stores.Identity]bool // The targets that had a series twice; they have no answer.
-	duration   time.Duration            // Of the slowest chunk.
-	errs       []error                  // One a chunk that failed.
+	unanswered map[stores.Identity]bool   // The targets of the chunks that failed.
+	refused    map[stores.Identity]string // Why the answer about a target is none.
+	duration   time.Duration              // Of the slowest chunk.
+	errs       []error                    // One a chunk that failed.
 }
 
 func newResult(q *Query, replicas []model.LabelName, count func(transport.Reason)) *result {
@@ -37,7 +40,7 @@ func newResult(q *Query, replicas []model.LabelName, count func(transport.Reason
 		query: q, replicas: replicas, count: count,
 		answers:    map[stores.Identity]map[string]answer{},
 		unanswered: map[stores.Identity]bool{},
-		duplicates: map[stores.Identity]bool{},
+		refused:    map[stores.Identity]string{},
 	}
 }
 
@@ -69,6 +72,11 @@ func (r *result) run(c chunk, ask func() (model.Vector, error)) {
 			r.add(t, s)
 		}
 	}
+	if r.query.buckets() {
+		for t := range asked {
+			r.checkBuckets(t)
+		}
+	}
 }
 
 func identity(s *model.Sample) stores.Identity {
@@ -77,7 +85,7 @@ func identity(s *model.Sample) stores.Identity {
 
 // add gives a sample to the target and the replica it is from.
 func (r *result) add(target stores.Identity, s *model.Sample) {
-	if r.duplicates[target] {
+	if _, refused := r.refused[target]; refused {
 		return
 	}
 	replicas := r.answers[target]
@@ -89,12 +97,36 @@ func (r *result) add(target stores.Identity, s *model.Sample) {
 	if r.query.grouped && slices.ContainsFunc(replicas[replica], func(o *model.Sample) bool {
 		return o.Metric[model.BucketLabel] == s.Metric[model.BucketLabel] && o.Metric["type"] == s.Metric["type"]
 	}) {
-		r.duplicates[target] = true
-		r.count(transport.ReasonResponse)
-		delete(r.answers, target)
+		r.refuse(target, "the answer has a series twice")
 		return
 	}
 	replicas[replica] = append(replicas[replica], s)
+}
+
+// refuse drops what was answered about one target.
+func (r *result) refuse(target stores.Identity, why string) {
+	r.refused[target] = why
+	r.count(transport.ReasonResponse)
+	delete(r.answers, target)
+}
+
+// checkBuckets refuses what is no histogram. PromQL would leave such buckets out, or give NaN without a word.
+func (r *result) checkBuckets(t stores.Identity) {
+	for _, a := range r.answers[t] {
+		top := false
+		for _, s := range a {
+			bound, err := strconv.ParseFloat(string(s.Metric[model.BucketLabel]), 64)
+			if err != nil {
+				r.refuse(t, fmt.Sprintf("the answer has a bucket without a bound: le=%q", s.Metric[model.BucketLabel]))
+				return
+			}
+			top = top || math.IsInf(bound, +1)
+		}
+		if !top {
+			r.refuse(t, `the answer has buckets, but not the one of le="+Inf"`)
+			return
+		}
+	}
 }
 
 // replica names the replica that s is from, "" where there are no replicas.
@@ -108,7 +140,8 @@ func (r *result) replica(s *model.Sample) string {
 
 // answered tells whether upstream said anything about target, if only that there is nothing.
 func (r *result) answered(t stores.Identity) bool {
-	return !r.unanswered[t] && !r.duplicates[t]
+	_, refused := r.refused[t]
+	return !r.unanswered[t] && !refused
 }
 
 // results are those of a scrape's queries at its instant.

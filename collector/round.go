@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -22,9 +23,14 @@ type round struct {
 	stores   []storeReport
 	problems []problem
 
+	serving string   // The URL of the server that answers.
+	servers []string // Those of all.
+	queued  uint64   // The requests that have ever waited for others.
+
 	storesKnown bool      // False before upstream has told its targets.
 	storesTold  time.Time // When PD itself told the stores in use, zero if it never did.
 	ambiguities int       // The stores of which nothing decides which series are theirs.
+	left        int       // The stores that are left out because there are too many.
 }
 
 // A queryReport tells how one query went.
@@ -50,7 +56,11 @@ type problem struct {
 // newRound reports how the queries went. Queries that failed alike are one problem.
 func newRound(cluster string, all results) *round {
 	r := &round{cluster: cluster}
-	alike := map[string][]*Query{}
+	type failure struct {
+		text    string // Of the first query that failed so.
+		queries []*Query
+	}
+	alike := map[string]*failure{}
 	for _, q := range allQueries {
 		result, ok := all[q]
 		if !ok || !result.asked {
@@ -59,34 +69,53 @@ func newRound(cluster string, all results) *round {
 		report := queryReport{name: q.Name, duration: result.duration}
 		for _, err := range result.errs {
 			report.failures = append(report.failures, transport.ReasonOf(err))
-			if failed := alike[err.Error()]; !slices.Contains(failed, q) {
-				alike[err.Error()] = append(failed, q)
+			failed := alike[kind(err)]
+			if failed == nil {
+				failed = &failure{text: err.Error()}
+				alike[kind(err)] = failed
+			}
+			if !slices.Contains(failed.queries, q) {
+				failed.queries = append(failed.queries, q)
 			}
 		}
-		for t := range result.duplicates {
+		for t, why := range result.refused {
 			report.failures = append(report.failures, transport.ReasonResponse)
-			text := fmt.Sprintf("query %q of cluster %q: the answer has a series twice for %s: that answer is dropped", q.Name, r.cluster, describe(t))
-			r.problems = append(r.problems, problem{[]string{q.Name + " twice " + describe(t)}, text})
+			text := fmt.Sprintf("query %q of cluster %q: %s for %s: that answer is dropped", q.Name, r.cluster, why, describe(t))
+			r.problems = append(r.problems, problem{[]string{q.Name + " refused " + describe(t)}, text})
 		}
 		r.queries = append(r.queries, report)
 	}
-	for err, failed := range alike {
+	for _, failed := range alike {
 		var names, keys []string
-		for _, q := range failed {
+		for _, q := range failed.queries {
 			names = append(names, strconv.Quote(q.Name))
 			for _, failure := range all[q].errs {
 				keys = append(keys, q.Name+" "+string(transport.ReasonOf(failure)))
 			}
 		}
-		text := fmt.Sprintf("query %s of cluster %q: %s", strings.Join(names, ", "), r.cluster, err)
+		text := fmt.Sprintf("query %s of cluster %q: %s", strings.Join(names, ", "), r.cluster, failed.text)
 		r.problems = append(r.problems, problem{keys, text})
 	}
 	return r
 }
 
+// kind is the same for failures that are one: a server that is gone breaks connections in several ways at once.
+func kind(err error) string {
+	var e *transport.Error
+	if errors.As(err, &e) && e.Reason == transport.ReasonConnection {
+		return e.Request + " " + string(e.Reason)
+	}
+	return err.Error()
+}
+
 // reportStores decides what is known of each store.
 func (r *round) reportStores(found *found, all results) {
-	r.storesKnown, r.storesTold = true, found.told
+	r.storesKnown, r.storesTold, r.left = true, found.told, found.left
+	if r.left > 0 {
+		text := fmt.Sprintf("cluster %q has %d stores more than store_limit of %d: they are left out: narrow upstream with selector, or raise store_limit",
+			r.cluster, r.left, len(found.matches))
+		r.problems = append(r.problems, problem{[]string{"store limit"}, text})
+	}
 	if len(found.targets) == 0 {
 		text := fmt.Sprintf("upstream of cluster %q has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
 		r.problems = append(r.problems, problem{[]string{"no targets"}, text})

@@ -23,7 +23,14 @@ var (
 	descStoresTold = prometheus.NewDesc("operator_store_exporter_stores_timestamp_seconds",
 		"When PD last told the stores that are in use, as a Unix time.", []string{"cluster"}, nil)
 
-	selfDescs = []*prometheus.Desc{descUpstreamUp, descQuerySuccess, descQueryDuration, descInstant, descStores, descStoresTold}
+	descServing = prometheus.NewDesc("operator_store_exporter_upstream_serving",
+		"Whether the server is the one that answers: of several, the next is asked where one fails.", []string{"cluster", "url"}, nil)
+	descQueued = prometheus.NewDesc("operator_store_exporter_queries_queued_total",
+		"Requests to upstream that waited because concurrency_limit others were under way.", []string{"cluster"}, nil)
+
+	selfDescs = []*prometheus.Desc{
+		descUpstreamUp, descQuerySuccess, descQueryDuration, descInstant, descStores, descStoresTold, descServing, descQueued,
+	}
 )
 
 func (r *round) collectSelf(ch chan<- prometheus.Metric) {
@@ -40,6 +47,14 @@ func (r *round) collectSelf(ch chan<- prometheus.Metric) {
 		ch <- gauge(descQueryDuration, q.duration.Seconds(), r.cluster, q.name)
 	}
 	ch <- gauge(descUpstreamUp, up, r.cluster)
+	for _, url := range r.servers {
+		serving := 0.0
+		if url == r.serving {
+			serving = 1
+		}
+		ch <- gauge(descServing, serving, r.cluster, url)
+	}
+	ch <- prometheus.MustNewConstMetric(descQueued, prometheus.CounterValue, float64(r.queued), r.cluster)
 	if !r.instant.IsZero() {
 		ch <- gauge(descInstant, float64(r.instant.UnixMilli())/1000, r.cluster)
 	}

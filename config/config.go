@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/units"
 	commonconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -39,6 +40,7 @@ type Cluster struct {
 	ReplicaLabels []LabelName `yaml:"replica_labels,omitempty"`
 	Stores        []Store     `yaml:"stores,omitempty"`
 	PD            *PD         `yaml:"pd,omitempty"`
+	StoreLimit    Limit       `yaml:"store_limit,omitempty"` // Stores of which gauges are made.
 
 	line int
 }
@@ -48,6 +50,9 @@ type Server struct {
 	URL     URLs     `yaml:"url"`
 	Timeout Duration `yaml:"timeout,omitempty"` // Of one request.
 
+	BodySizeLimit    Size  `yaml:"body_size_limit,omitempty"`   // Of one answer, uncompressed.
+	ConcurrencyLimit Limit `yaml:"concurrency_limit,omitempty"` // Requests at once; more wait.
+
 	HTTPClient commonconfig.HTTPClientConfig `yaml:",inline"`
 }
 
@@ -55,6 +60,9 @@ type Server struct {
 type Upstream struct {
 	Server `yaml:",inline"`
 	Params map[string][]string `yaml:"params,omitempty"` // Sent with every query.
+	// PartialResponse takes an answer of which upstream says that data is missing from it.
+	PartialResponse bool  `yaml:"partial_response,omitempty"`
+	SeriesLimit     Limit `yaml:"series_limit,omitempty"` // Of one answer.
 }
 
 // PD is the PD of a cluster, which knows its stores.
@@ -76,6 +84,11 @@ const (
 	DefaultTimeout    = Duration(10 * time.Second)
 	DefaultPDTimeout  = Duration(3 * time.Second) // The first scrape waits for PD, and has to answer still.
 	DefaultRateWindow = Duration(time.Minute)
+
+	DefaultBodySizeLimit    = Size(64 * units.MiB)
+	DefaultConcurrencyLimit = Limit(8) // Well below the 20 at which Prometheus lets everybody wait.
+	DefaultSeriesLimit      = Limit(100_000)
+	DefaultStoreLimit       = Limit(10_000)
 )
 
 // SingleCluster is the configuration of an exporter that was given no file: one cluster, with every
@@ -176,7 +189,7 @@ func (c *Config) check() error {
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (c *Cluster) UnmarshalYAML(node *yaml.Node) error {
 	type plain Cluster
-	*c = Cluster{RateWindow: DefaultRateWindow, line: node.Line}
+	*c = Cluster{RateWindow: DefaultRateWindow, StoreLimit: DefaultStoreLimit, line: node.Line}
 	if err := node.Load((*plain)(c), yaml.WithKnownFields()); err != nil {
 		return err
 	}
@@ -192,7 +205,7 @@ func (c *Cluster) UnmarshalYAML(node *yaml.Node) error {
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (u *Upstream) UnmarshalYAML(node *yaml.Node) error {
 	type plain Upstream
-	*u = Upstream{Server: defaultServer()}
+	*u = Upstream{Server: defaultServer(), SeriesLimit: DefaultSeriesLimit}
 	if err := node.Load((*plain)(u), yaml.WithKnownFields()); err != nil {
 		return err
 	}
@@ -216,7 +229,10 @@ func (p *PD) UnmarshalYAML(node *yaml.Node) error {
 }
 
 func defaultServer() Server {
-	s := Server{Timeout: DefaultTimeout, HTTPClient: commonconfig.DefaultHTTPClientConfig}
+	s := Server{
+		Timeout: DefaultTimeout, BodySizeLimit: DefaultBodySizeLimit, ConcurrencyLimit: DefaultConcurrencyLimit,
+		HTTPClient: commonconfig.DefaultHTTPClientConfig,
+	}
 	// A redirect that is followed may carry credentials to where nobody meant to send them.
 	s.HTTPClient.FollowRedirects = false
 	return s
@@ -258,6 +274,35 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	return nil
 }
 
+// Limit is a positive number of things.
+type Limit int
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (l *Limit) UnmarshalYAML(node *yaml.Node) error {
+	n, err := strconv.ParseInt(node.Value, 10, 32)
+	if err != nil || n <= 0 {
+		return fmt.Errorf("bad limit %q: write a positive number", node.Value)
+	}
+	*l = Limit(n)
+	return nil
+}
+
+// Size is a positive number of bytes, such as 64MB, in powers of 1024 as Prometheus' body_size_limit is.
+type Size units.Base2Bytes
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (s *Size) UnmarshalYAML(node *yaml.Node) error {
+	parsed, err := units.ParseBase2Bytes(node.Value)
+	if err != nil || parsed <= 0 {
+		return fmt.Errorf("bad size %q: write one such as 64MB", node.Value)
+	}
+	*s = Size(parsed)
+	return nil
+}
+
+// String implements fmt.Stringer.
+func (s Size) String() string { return units.Base2Bytes(s).String() }
+
 // URLs are the base URLs of one upstream, in the order in which they are tried.
 type URLs []*url.URL
 
@@ -275,6 +320,9 @@ func (u *URLs) UnmarshalYAML(node *yaml.Node) error {
 		parsed, err := parseURL(item.Value)
 		if err != nil {
 			return err
+		}
+		if slices.ContainsFunc(*u, func(o *url.URL) bool { return *o == *parsed }) {
+			return fmt.Errorf("duplicate url %q: name each server once", parsed)
 		}
 		*u = append(*u, parsed)
 	}

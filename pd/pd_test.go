@@ -121,7 +121,7 @@ func TestFaults(t *testing.T) {
 		{"a follower redirects and may", "follow_redirects: true", []string{redirects}, "", ""},
 		{"a follower redirects and the leader is listed", "", []string{redirects, good}, "", ""},
 		{"the first endpoint is gone", "", []string{gone.URL, good}, "", ""},
-		{"all are gone", "", []string{gone.URL, gone.URL}, transport.ReasonConnection, "; then "},
+		{"all are gone", "", []string{gone.URL, gone.URL + "/other"}, transport.ReasonConnection, "; then "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := newClient(t, tc.extra, tc.urls...).Stores(t.Context())

@@ -4,8 +4,8 @@
 package reload
 
 import (
+	"context"
 	"sync"
-	"sync/atomic"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -20,13 +20,22 @@ type Build func(previous *collector.Exporter) (*collector.Exporter, error)
 
 // Reloader holds the exporter of the last configuration that was good. It is safe for concurrent use.
 type Reloader struct {
-	build   Build
-	logger  log.Logger
-	current atomic.Pointer[collector.Exporter]
-	mu      sync.Mutex // One reload at a time.
+	build  Build
+	logger log.Logger
+
+	reloads sync.Mutex // One reload at a time.
+	mu      sync.RWMutex
+	current *inUse // Protected by mu.
+	closing sync.WaitGroup
 
 	successful prometheus.Gauge
 	timestamp  prometheus.Gauge
+}
+
+// inUse is an exporter with the scrapes that are under way on it.
+type inUse struct {
+	*collector.Exporter
+	scrapes sync.WaitGroup
 }
 
 // New builds the first exporter and registers the metrics about reloads. The error is Build's.
@@ -47,8 +56,37 @@ func New(build Build, registry prometheus.Registerer, logger log.Logger) (*Reloa
 	return r, r.swap()
 }
 
-// Exporter returns the exporter in use. A scrape that has begun finishes on the one it began with.
-func (r *Reloader) Exporter() *collector.Exporter { return r.current.Load() }
+// Scrape scrapes the named clusters, all of them if none is named, as collector.Exporter does. It finishes on the
+// configuration that it began with.
+func (r *Reloader) Scrape(ctx context.Context, clusters ...string) (*collector.Collector, error) {
+	r.mu.RLock()
+	e := r.current
+	e.scrapes.Add(1) // Under the lock: nobody waits for the scrapes of an exporter that is in use.
+	r.mu.RUnlock()
+	defer e.scrapes.Done()
+	return e.Scrape(ctx, clusters...)
+}
+
+// Clusters returns the names of the clusters.
+func (r *Reloader) Clusters() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.current.Clusters()
+}
+
+// Close ends everything once the scrapes under way are through. There must be no Reload any more.
+func (r *Reloader) Close() {
+	r.retire(r.current)
+	r.closing.Wait()
+}
+
+// retire closes an exporter that is not to be used any more, once its scrapes are through.
+func (r *Reloader) retire(e *inUse) {
+	r.closing.Go(func() {
+		e.scrapes.Wait()
+		e.Close()
+	})
+}
 
 // Reload builds a new exporter and puts it to use. An error leaves the old one in use. The log is told either way.
 func (r *Reloader) Reload() error {
@@ -62,19 +100,25 @@ func (r *Reloader) Reload() error {
 }
 
 func (r *Reloader) swap() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	previous := r.current.Load()
-	next, err := r.build(previous)
+	r.reloads.Lock()
+	defer r.reloads.Unlock()
+	previous := r.current
+	var before *collector.Exporter
+	if previous != nil {
+		before = previous.Exporter
+	}
+	next, err := r.build(before)
 	if err != nil {
 		r.successful.Set(0)
 		return err
 	}
-	r.current.Store(next)
+	r.mu.Lock()
+	r.current = &inUse{Exporter: next}
+	r.mu.Unlock()
 	r.successful.Set(1)
 	r.timestamp.SetToCurrentTime()
 	if previous != nil {
-		previous.Close()
+		r.retire(previous)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -88,6 +89,7 @@ var errTooBig = errors.New("body too large")
 // What to do about a server that is slow, and about an address at which there is something else.
 const (
 	RemedyTimeout = "the server is slow or overloaded: raise the scrape timeout and the timeout in the configuration, or widen the scrape interval"
+	RemedyLimit   = "narrow what is asked with selector, or raise "
 	RemedyURL     = "does url point at the right API? check its host, port and path prefix"
 )
 
@@ -101,12 +103,33 @@ func transportError(request string, err error) *Error {
 	case errors.As(err, &own):
 		return own
 	case errors.Is(err, errTooBig):
-		return &Error{Reason: ReasonLimit, Request: request, Err: err, Remedy: "narrow it with selector or stores"}
+		return &Error{Reason: ReasonLimit, Request: request, Err: err, Remedy: RemedyLimit + "body_size_limit"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &netErr) && netErr.Timeout():
 		return &Error{Reason: ReasonTimeout, Request: request, Err: errors.New("no answer in time"), Remedy: RemedyTimeout}
 	default:
-		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Remedy: "is it running, and is url right?"}
+		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Remedy: connectionRemedy(err)}
+	}
+}
+
+func connectionRemedy(err error) string {
+	var (
+		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+		lookup      *net.DNSError
+	)
+	switch {
+	case errors.As(err, &certificate):
+		return "its certificate is not trusted: set tls_config with the ca_file that signed it, or with its server_name"
+	case errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return "it does not speak TLS: write http:// into url"
+	case errors.As(err, &alert):
+		return "it refused the TLS handshake: check cert_file and key_file of tls_config"
+	case errors.As(err, &lookup):
+		return "its name can't be looked up: is the host in url right?"
+	default:
+		return "is it running, and is url right?"
 	}
 }
 
@@ -133,6 +156,9 @@ func statusError(request string, resp *http.Response, errorType, message string)
 	if message != "" {
 		cause = fmt.Errorf("%s: %s", status, message)
 	}
+	if after := resp.Header.Get("Retry-After"); after != "" {
+		cause = fmt.Errorf("%w (retry after %s)", cause, oneLine(after))
+	}
 	e := &Error{Reason: ReasonHTTP, Request: request, Err: cause}
 	switch code := resp.StatusCode; {
 	case errorType == "timeout" || errorType == "canceled" || timedOut(message):
@@ -147,7 +173,7 @@ func statusError(request string, resp *http.Response, errorType, message string)
 		e.Remedy = "the server limits its callers: scrape less often or raise its limit"
 	case code/100 == 3:
 		e.Err = fmt.Errorf("%s to %s", status, location(resp))
-		e.Remedy = "redirects are not followed: put the final address into url"
+		e.Remedy = "redirects are not followed, or only ten times: put the final address into url"
 		e.elsewhere = true
 	case code/100 == 5:
 		e.elsewhere = true

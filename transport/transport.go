@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,9 +23,6 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// maxBody bounds one response body, in bytes: 5,000 series of each of 300 stores fit many times.
-const maxBody = 256 << 20
-
 // Servers are one or more servers of the same data. They are safe for concurrent use.
 type Servers struct {
 	client  *http.Client
@@ -32,22 +30,39 @@ type Servers struct {
 	urls    []*url.URL
 	serving atomic.Int32 // The server that last worked is asked first.
 
+	maxBody int64
+	slots   chan struct{} // Full while as many requests are under way as may be.
+	queued  atomic.Uint64
+
 	fetchesTokens bool
 }
 
 // New returns the servers of cfg, called name in errors. The error says which credential or certificate
 // can't be used.
 func New(name string, cfg config.Server) (*Servers, error) {
-	client, err := commonconfig.NewClientFromConfig(cfg.HTTPClient, name,
-		commonconfig.WithUserAgent("operator_store_exporter/"+version.Version))
+	options := []commonconfig.HTTPClientOption{commonconfig.WithUserAgent("operator_store_exporter/" + version.Version)}
+	fetchesTokens := cfg.HTTPClient.OAuth2 != nil
+	if fetchesTokens {
+		options = append(options, commonconfig.WithDialContextFunc(dialBounded(2*time.Duration(cfg.Timeout))))
+	}
+	client, err := commonconfig.NewClientFromConfig(cfg.HTTPClient, name, options...)
 	if err != nil {
 		return nil, fmt.Errorf("set up the HTTP client of %s %s: %w", name, cfg.URL[0], err)
 	}
-	return &Servers{client: client, timeout: time.Duration(cfg.Timeout), urls: cfg.URL, fetchesTokens: cfg.HTTPClient.OAuth2 != nil}, nil
+	return &Servers{
+		client: client, timeout: time.Duration(cfg.Timeout), urls: cfg.URL,
+		maxBody: int64(cfg.BodySizeLimit), slots: make(chan struct{}, cfg.ConcurrencyLimit), fetchesTokens: fetchesTokens,
+	}, nil
 }
 
 // URLs returns the servers' base URLs.
 func (s *Servers) URLs() []*url.URL { return s.urls }
+
+// Serving returns the base URL of the server that last answered, the first one before any has.
+func (s *Servers) Serving() *url.URL { return s.urls[s.serving.Load()] }
+
+// Queued returns how many requests have waited for others, because as many were under way as may be.
+func (s *Servers) Queued() uint64 { return s.queued.Load() }
 
 // Close closes the connections that are not in use.
 func (s *Servers) Close() { s.client.CloseIdleConnections() }
@@ -88,17 +103,18 @@ func (s *Servers) Do(ctx context.Context, req *http.Request) (*http.Response, []
 	plain := *req.URL
 	plain.RawQuery = ""
 	request := req.Method + " " + plain.String()
-	resp, err := s.send(req.WithContext(ctx))
-	if err != nil {
-		return nil, nil, transportError(request, err)
+	if err := s.enter(ctx, request); err != nil {
+		return nil, nil, err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	resp, body, err := s.exchange(req.WithContext(ctx))
 	switch {
 	case err != nil:
 		return resp, nil, transportError(request, err)
-	case len(body) > maxBody:
-		return resp, nil, transportError(request, fmt.Errorf("%w: over %d bytes", errTooBig, maxBody))
+	case resp.StatusCode/100 == 2 && resp.Header.Get("Content-Encoding") != "":
+		return resp, nil, &Error{
+			Reason: ReasonResponse, Request: request,
+			Err: fmt.Errorf("the answer is compressed with %s, which was not asked for", oneLine(resp.Header.Get("Content-Encoding"))), Remedy: RemedyURL,
+		}
 	case resp.StatusCode/100 != 2:
 		errorType, message := refusal(body)
 		return resp, nil, statusError(request, resp, errorType, message)
@@ -106,31 +122,96 @@ func (s *Servers) Do(ctx context.Context, req *http.Request) (*http.Response, []
 	return resp, body, nil
 }
 
-// send sends req until its context ends. An OAuth2 token is fetched without regard to the request's context,
-// so that one may go on for a while after nobody waits for it.
-func (s *Servers) send(req *http.Request) (*http.Response, error) {
-	if !s.fetchesTokens {
-		return s.client.Do(req)
+// enter waits for its turn.
+func (s *Servers) enter(ctx context.Context, request string) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	default:
 	}
+	s.queued.Add(1)
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return &Error{
+			Reason: ReasonTimeout, Request: request, Err: fmt.Errorf("%d requests before it took all the time there was", cap(s.slots)),
+			Remedy: RemedyTimeout,
+		}
+	}
+}
+
+// exchange sends req, reads the answer and leaves. It returns when req's context ends. An OAuth2 token is fetched
+// without regard to that context, so the exchange may go on for a while after nobody waits for it; its slot is
+// taken as long, so that there are never more than slots.
+func (s *Servers) exchange(req *http.Request) (*http.Response, []byte, error) {
 	type answer struct {
 		resp *http.Response
+		body []byte
 		err  error
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		resp, err := s.client.Do(req)
-		if err == nil && req.Context().Err() != nil {
-			resp.Body.Close()
-			err = req.Context().Err()
+	exchange := func() (a answer) {
+		defer func() { <-s.slots }()
+		a.resp, a.err = s.client.Do(req)
+		switch {
+		case a.err == nil:
+			a.body, a.err = s.read(a.resp)
+		case a.resp != nil: // Client errors with a response are those of redirects.
+			a.err = nil
 		}
-		answers <- answer{resp, err}
-	}()
+		return a
+	}
+	if !s.fetchesTokens {
+		a := exchange()
+		return a.resp, a.body, a.err
+	}
+	answers := make(chan answer, 1)
+	go func() { answers <- exchange() }()
 	select {
 	case a := <-answers:
-		return a.resp, a.err
+		return a.resp, a.body, a.err
 	case <-req.Context().Done():
-		return nil, req.Context().Err()
+		return nil, nil, req.Context().Err()
 	}
+}
+
+// read reads and closes the body.
+func (s *Servers) read(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.ContentLength > s.maxBody {
+		return nil, fmt.Errorf("%w: %d bytes, over body_size_limit", errTooBig, resp.ContentLength)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, s.maxBody+1))
+	if int64(len(body)) > s.maxBody {
+		return nil, fmt.Errorf("%w: over body_size_limit of %s", errTooBig, config.Size(s.maxBody))
+	}
+	return body, err
+}
+
+// dialBounded dials connections that wait no longer than timeout for an answer to what was written.
+func dialBounded(timeout time.Duration) commonconfig.DialContextFunc {
+	dialer := net.Dialer{Timeout: timeout}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return bounded{conn, timeout}, nil
+	}
+}
+
+// bounded is a connection that ends when nothing was written to it for a while.
+type bounded struct {
+	net.Conn
+	timeout time.Duration
+}
+
+// Write implements net.Conn.
+func (b bounded) Write(p []byte) (int, error) {
+	if err := b.SetDeadline(time.Now().Add(b.timeout)); err != nil {
+		return 0, err
+	}
+	return b.Conn.Write(p)
 }
 
 // refusal is what the body of an answer that is not 2xx says: the API's error, or its first words.

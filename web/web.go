@@ -23,11 +23,12 @@ import (
 
 // Options are what the handlers need.
 type Options struct {
-	Exporter        func() *collector.Exporter // The one in use.
+	Scrape          func(ctx context.Context, clusters ...string) (*collector.Collector, error)
 	Reload          func() error
 	Process         *prometheus.Registry // The metrics that do not depend on a scrape.
 	TelemetryPath   string
 	TimeoutOffset   time.Duration // What a scrape ends before its scraper gives up.
+	MaxRequests     int           // Scrapes at once; 0 for any number.
 	EnableLifecycle bool
 	Logger          log.Logger
 }
@@ -41,6 +42,9 @@ func Handler(o Options) (http.Handler, error) {
 	}
 	if o.TimeoutOffset < 0 {
 		return nil, fmt.Errorf("--scrape.timeout-offset=%s: write a duration that is not negative", o.TimeoutOffset)
+	}
+	if o.MaxRequests < 0 {
+		return nil, fmt.Errorf("--web.max-requests=%d: write a number that is not negative", o.MaxRequests)
 	}
 	taken := map[string]http.Handler{
 		"GET /-/healthy":   text("operator_store_exporter is healthy.\n"),
@@ -79,11 +83,24 @@ func Handler(o Options) (http.Handler, error) {
 
 // metrics answers a scrape. Whatever upstream does, the answer is 200.
 func (o Options) metrics() http.Handler {
+	slots := make(chan struct{}, o.MaxRequests)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), budget(r, o.TimeoutOffset))
+		if o.MaxRequests > 0 {
+			select {
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
+			default:
+				http.Error(w, fmt.Sprintf("%d scrapes are under way: scrape less often, or raise --web.max-requests.", o.MaxRequests), http.StatusServiceUnavailable)
+				return
+			}
+		}
+		left := budget(r, o.TimeoutOffset)
+		// A scraper that does not take its answer must not hold its place for ever. What can't be set is not needed.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(left + writeTimeout))
+		ctx, cancel := context.WithTimeout(r.Context(), left)
 		defer cancel()
 		clusters := r.URL.Query()["cluster"]
-		scrape, err := o.Exporter().Scrape(ctx, clusters...)
+		scrape, err := o.Scrape(ctx, clusters...)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -101,6 +118,9 @@ func (o Options) metrics() http.Handler {
 		}).ServeHTTP(w, r)
 	})
 }
+
+// writeTimeout is how long a scraper may take to read its answer.
+const writeTimeout = 30 * time.Second
 
 // Prometheus' own default, for a scraper that does not say how long it waits.
 const defaultScrapeTimeout = 10 * time.Second

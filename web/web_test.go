@@ -38,8 +38,10 @@ func (r recorder) Query(ctx context.Context, expression string, at time.Time) (m
 func (recorder) Series(context.Context, []string, time.Time, time.Time) ([]model.LabelSet, error) {
 	return []model.LabelSet{{"job": "tikv", "instance": "a:20180"}}, nil
 }
-func (recorder) Now() (time.Time, bool) { return time.Now(), true }
-func (recorder) Close()                 {}
+func (recorder) Now() (time.Time, bool)      { return time.Now(), true }
+func (recorder) Serving() (string, []string) { return "http://a", []string{"http://a"} }
+func (recorder) Queued() uint64              { return 0 }
+func (recorder) Close()                      {}
 
 func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http.Handler {
 	t.Helper()
@@ -56,7 +58,7 @@ func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http
 	}
 	t.Cleanup(exporter.Close)
 	o := web.Options{
-		Exporter: func() *collector.Exporter { return exporter }, Reload: func() error { return nil },
+		Scrape: exporter.Scrape, Reload: func() error { return nil },
 		Process: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),
 	}
 	if change != nil {
