@@ -8,6 +8,7 @@ GO  ?= go
 
 PROMETHEUS_VERSION    := 3.16.0
 PROMETHEUS_MODULE     := v0.316.0
+VICTORIA_VERSION      := v1.150.0
 GOLANGCI_LINT_VERSION := v2.15.0
 
 VERSION  := $(shell cat VERSION)
@@ -18,9 +19,9 @@ LDFLAGS  := -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V
             -X $(V).BuildUser=$(shell id -un)@$(shell uname -n) -X $(V).BuildDate=$(shell date -u +%Y%m%d-%H:%M:%S)
 
 # go ... leaves testdata out, where the simulator and the demo live.
-PACKAGES := ./... ./testdata/stack ./testdata/tikvsim/... ./testdata/demo
+PACKAGES := ./... ./testdata/stack ./testdata/oracle ./testdata/tikvsim/... ./testdata/demo ./testdata/soak
 
-.PHONY: all build test unit lint fmt demo tools clean
+.PHONY: all build test unit lint fmt demo soak fuzz tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -28,7 +29,7 @@ all: build
 build: ## The static binary.
 	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo -ldflags '$(LDFLAGS)' -o operator_store_exporter .
 
-test: tools lint unit ## Vet, lint, and all tests against the real Prometheus, with the race detector.
+test: tools lint unit fuzz ## Vet, lint, and all tests against the real upstreams, with the race detector, and a little fuzzing.
 
 unit:
 	$(GO) test -race -timeout 15m $(PACKAGES)
@@ -44,7 +45,16 @@ demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exp
 	$(GO) build -o $(BIN)/demo ./testdata/demo
 	@exec $(BIN)/demo -exporter ./operator_store_exporter -prometheus $(BIN)/prometheus $(if $(DEMO_ONCE),-once)
 
-tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint
+FUZZTIME ?= 3s
+fuzz: ## Each fuzz target for FUZZTIME.
+	@set -e; for target in stores:FuzzFind config:FuzzLoad expr:FuzzOneOf collector:FuzzQueries collector:FuzzQuantile upstream:FuzzAnswer; do \
+		echo "$$target $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) ./$${target%:*}; done
+
+soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), with every answer checked.
+	$(GO) build -o $(BIN)/soak ./testdata/soak
+	@exec $(BIN)/soak -exporter ./operator_store_exporter $(if $(SOAK),-duration $(SOAK))
+
+tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/prometheus-old $(BIN)/victoria-metrics
 
 # Of what the build says every hundredth package is shown, and everything that is no package: errors.
 PROGRESS := / / && !/^go: downloading/ { print; fflush() } NR % 100 == 0 { print NR " steps"; fflush() }
@@ -70,5 +80,22 @@ $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION):
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@touch $@
 
+$(BIN)/victoria-metrics: $(BIN)/.victoria-metrics-$(VICTORIA_VERSION)
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+$(BIN)/.victoria-metrics-$(VICTORIA_VERSION):
+	@mkdir -p $(BIN)
+	@echo "Building VictoriaMetrics $(VICTORIA_VERSION): a minute, the first time only."
+	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$(VICTORIA_VERSION)
+	@touch $@
+
+# A Prometheus of the 2.x that distributions ship. It no longer builds from its module, so it is Debian's own.
+$(BIN)/prometheus-old:
+	@mkdir -p $(BIN)/old
+	cd $(BIN)/old && { apt-get download prometheus || { { apt-get update || sudo apt-get update; } && apt-get download prometheus; }; } \
+		|| { echo "No package of Prometheus is to be had here: put the binary of a Prometheus 2.x at $@ and try again." >&2; exit 1; }
+	cd $(BIN)/old && dpkg-deb -x prometheus_*.deb . && cp usr/bin/prometheus $@
+	rm -r $(BIN)/old
+
 clean: ## What was built; the tools stay.
-	rm -f operator_store_exporter $(BIN)/demo
+	rm -f operator_store_exporter $(BIN)/demo $(BIN)/soak

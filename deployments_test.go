@@ -111,7 +111,7 @@ clusters:
 	t.Run("operator_store_info tells what was matched to what", func(t *testing.T) {
 		var got []string
 		for _, s := range gauges {
-			if l := s.labels; l["__name__"] == "operator_store_info" && l["cluster"] != "unpaired" {
+			if l := s.Labels; l["__name__"] == "operator_store_info" && l["cluster"] != "unpaired" {
 				got = append(got, fmt.Sprintf("%s %s %s %s %s", l["cluster"], l["store_id"], l["address"], l["upstream_instance"], l["upstream_job"]))
 			}
 		}
@@ -150,8 +150,8 @@ func freshest(t *testing.T, upstream, instance, at string) string {
 	var replica string
 	var latest float64
 	for _, s := range answer {
-		if s.value > latest {
-			replica, latest = s.labels["replica"], s.value
+		if s.Value > latest {
+			replica, latest = s.Labels["replica"], s.Value
 		}
 	}
 	return replica

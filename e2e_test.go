@@ -80,9 +80,38 @@ func allBut(gauge string) []string {
 	return others
 }
 
-// The whole story: simulated stores, a real Prometheus that scrapes them, the exporter that asks it, and a
+// The whole story: simulated stores, a real upstream that scrapes them, the exporter that asks it, and a
 // real federation Prometheus on top, whose every number is held against what upstream says of that one store.
 func TestFederationHasWhatUpstreamSaysOfEachStore(t *testing.T) {
+	for _, u := range []struct {
+		name  string
+		start func(*testing.T, ...stack.Target) *stack.Process
+		stays string // What a stopped store keeps there.
+	}{
+		{"Prometheus", startWith(stack.Prometheus, prometheusBinary), ""},
+		{"an old Prometheus", startWith(stack.Prometheus, oldPrometheusBinary), ""},
+		// Its timestamp() tells of the last sample, even if the series has ended since.
+		{"VictoriaMetrics", startWith(stack.VictoriaMetrics, victoriaMetricsBinary), "operator_store_last_scrape_timestamp_seconds"},
+	} {
+		t.Run(u.name, func(t *testing.T) { requireFederation(t, u.start, u.stays) })
+	}
+}
+
+// startWith is how an upstream of binary is started.
+func startWith(start func(context.Context, string, string, string, time.Duration, []stack.Target) (*stack.Process, error), binary string) func(*testing.T, ...stack.Target) *stack.Process {
+	return func(t *testing.T, targets ...stack.Target) *stack.Process {
+		t.Helper()
+		p, err := start(t.Context(), "upstream", binary, t.TempDir(), time.Second, targets)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = p.Kill() })
+		return p
+	}
+}
+
+func requireFederation(t *testing.T, start func(*testing.T, ...stack.Target) *stack.Process, stays string) {
+	t.Helper()
 	cluster := sim.NewCluster(1)
 	pages := stack.Host(serve(t, cluster))
 	config := &strings.Builder{}
@@ -116,12 +145,12 @@ func TestFederationHasWhatUpstreamSaysOfEachStore(t *testing.T) {
 		cluster.AddStore("twin"+port, "twin", sim.V7)
 		targets = append(targets, stack.Target{Job: "tikv", Instance: "twin:" + port, Address: pages, Path: "/tikv/twin" + port})
 	}
-	upstream := startPrometheus(t, "upstream", time.Second, targets...)
+	upstream := start(t, targets...)
 
 	// The troubles begin once upstream has seen every store well.
 	until(t, "upstream to have rates of all stores", func(ctx context.Context) (bool, error) {
 		s, err := query(ctx, upstream.URL, `count(rate(process_cpu_seconds_total{job="tikv"}[10s]))`, "")
-		return err == nil && len(s) == 1 && s[0].value == float64(len(fleet)+2), err
+		return err == nil && len(s) == 1 && s[0].Value == float64(len(fleet)+2), err
 	})
 	for _, trouble := range troubles {
 		trouble()
@@ -151,7 +180,7 @@ clusters:
 		for _, f := range fleet {
 			for gauge := range byHand {
 				_, there := gauges.value(gauge, "prod", f.host+":20160")
-				if want := !slices.Contains(f.absent, gauge); there != want {
+				if want := !slices.Contains(f.absent, gauge) || f.host == "stopped" && gauge == stays; there != want {
 					t.Errorf("%s of %s: there = %v, want %v", gauge, f.host, there, want)
 				}
 			}
@@ -218,7 +247,7 @@ clusters:
 }
 
 // federated is what the federation Prometheus has of one scrape of the exporter.
-type federated []series
+type federated []stack.Series
 
 // A subject is a store of a cluster, with the matchers that select its series and no other's.
 type subject struct{ cluster, address, matchers string }
@@ -265,8 +294,8 @@ func (f federated) instant(cluster string) string {
 func (f federated) scraped() float64 {
 	var latest float64
 	for _, s := range f {
-		if s.labels["__name__"] == "operator_store_exporter_evaluation_timestamp_seconds" {
-			latest = max(latest, s.value)
+		if s.Labels["__name__"] == "operator_store_exporter_evaluation_timestamp_seconds" {
+			latest = max(latest, s.Value)
 		}
 	}
 	return latest
@@ -281,8 +310,8 @@ func (f federated) value(gauge, cluster, address string) (float64, bool) {
 func (f federated) of(cluster, address string) map[string]float64 {
 	found := map[string]float64{}
 	for _, s := range f {
-		if s.labels["cluster"] == cluster && s.labels["address"] == address {
-			found[s.labels["__name__"]] = s.value
+		if s.Labels["cluster"] == cluster && s.Labels["address"] == address {
+			found[s.Labels["__name__"]] = s.Value
 		}
 	}
 	return found
@@ -291,8 +320,8 @@ func (f federated) of(cluster, address string) map[string]float64 {
 // self returns the exporter's own metric of a cluster whose label has the value.
 func (f federated) self(name, cluster, label, value string) float64 {
 	for _, s := range f {
-		if s.labels["__name__"] == name && s.labels["cluster"] == cluster && s.labels[label] == value && s.value != 0 {
-			return s.value
+		if s.Labels["__name__"] == name && s.Labels["cluster"] == cluster && s.Labels[label] == value && s.Value != 0 {
+			return s.Value
 		}
 	}
 	return 0
@@ -311,8 +340,8 @@ func compare(t *testing.T, gauges federated, upstream string, subjects []subject
 				t.Fatal(err)
 			}
 			want, there := 0.0, false
-			if len(answer) == 1 && !math.IsNaN(answer[0].value) {
-				want, there = answer[0].value, true
+			if len(answer) == 1 && !math.IsNaN(answer[0].Value) {
+				want, there = answer[0].Value, true
 			}
 			got, found := gauges.value(gauge, s.cluster, s.address)
 			tolerance := 0.0

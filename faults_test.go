@@ -92,24 +92,30 @@ var faults = []fault{
 	{name: "200 with HTML", query: "cpu_seconds", answer: status(200, "<html>log in</html>"), reason: "response", says: "path prefix"},
 	{name: "truncated JSON", query: "cpu_seconds", body: func(s string) string { return s[:len(s)/2] }, reason: "response", says: "answer of http"},
 	{name: "status: error", query: "cpu_seconds", answer: status(200, `{"status":"error","errorType":"execution","error":"boom"}`), reason: "query", says: "boom"},
-	{name: "a scalar", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), reason: "response", says: "a scalar where a vector"},
-	{name: "a matrix", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`), reason: "response", says: "a matrix where a vector"},
+	{name: "a scalar", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), reason: "response", says: `where a vector is wanted`},
+	{name: "a matrix", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`), reason: "response", says: `where a vector is wanted`},
 	{name: "a string", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"string","result":[1700000000,"x"]}}`), reason: "response", says: "answer of http"},
 	{name: "null for a series", query: "cpu_seconds", body: func(s string) string { return strings.Replace(s, `"result":[`, `"result":[null,`, 1) }, reason: "response", says: "a series that is null"},
 	{name: "null for a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value[1] = nil }), reason: "response", says: "answer of http"},
-	{name: "a series without a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value = nil }), reason: "response", says: "a series without a sample"},
+	{name: "a series without a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value = nil }), reason: "response", says: "a series without a value"},
 	{name: "a native histogram", query: "cpu_seconds", vector: first(func(p *point) {
 		p.Histogram = []any{p.Value[0], map[string]any{"count": "1", "sum": "1", "buckets": [][]any{{0, "1", "2", "1"}}}}
 		p.Value = nil
 	}), reason: "response", says: "a native histogram where a number"},
 	{name: "a number that is none", query: "cpu_seconds", vector: first(func(p *point) { p.Value[1] = "abc" }), reason: "response", says: "abc"},
-	{name: "a partial answer", query: "cpu_seconds", body: func(s string) string { return strings.Replace(s, `{"status":"success",`, `{"status":"success","isPartial":true,`, 1) }, reason: "response", says: "isPartial"},
-	{name: "a partial answer that may be", config: "partial_response: true", query: "cpu_seconds", body: func(s string) string { return strings.Replace(s, `{"status":"success",`, `{"status":"success","isPartial":true,`, 1) }, whole: true},
-	{name: "a warning that is a PromQL annotation", query: "cpu_seconds", body: func(s string) string { return strings.Replace(s, `{"status":"success",`, `{"status":"success","warnings":["PromQL info: x"],`, 1) }, whole: true},
+	{name: "a partial answer", query: "cpu_seconds", body: func(s string) string {
+		return strings.Replace(s, `{"status":"success",`, `{"status":"success","isPartial":true,`, 1)
+	}, reason: "response", says: "isPartial"},
+	{name: "a partial answer that may be", config: "partial_response: true", query: "cpu_seconds", body: func(s string) string {
+		return strings.Replace(s, `{"status":"success",`, `{"status":"success","isPartial":true,`, 1)
+	}, whole: true},
+	{name: "a warning that is a PromQL annotation", query: "cpu_seconds", body: func(s string) string {
+		return strings.Replace(s, `{"status":"success",`, `{"status":"success","warnings":["PromQL info: x"],`, 1)
+	}, whole: true},
 
 	// Answers that are too much.
 	{name: "a million series", config: "body_size_limit: 1MB", query: "cpu_quota", answer: million, reason: "limit", says: "body_size_limit"},
-	{name: "more series than may be", config: "series_limit: 50", query: "cpu_quota", vector: func(p []point) []point { return slices.Repeat(p, 26) }, reason: "limit", says: "52 series, over series_limit of 50"},
+	{name: "more series than may be", config: "series_limit: 50", query: "cpu_quota", vector: func(p []point) []point { return slices.Repeat(p, 26) }, reason: "limit", says: "more series than series_limit, 50"},
 	{name: "a body of 2 GB", config: "body_size_limit: 1MB", query: "cpu_quota", answer: zeros, reason: "limit", says: "body_size_limit"},
 	{name: "a body that says it has 2 GB", query: "cpu_quota", answer: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "2000000000") }, reason: "limit", says: "2000000000 bytes"},
 	{name: "a gzip bomb", config: "body_size_limit: 1MB", query: "cpu_quota", answer: bomb, reason: "response", says: "compressed with gzip"},
@@ -254,9 +260,9 @@ type route struct {
 	name        string // Its host name, if it has one.
 	certificate atomic.Pointer[tls.Certificate]
 
-	fault  atomic.Pointer[fault]
-	heals  []func()
-	ahead  atomic.Int64 // How many seconds upstream's clock is ahead.
+	fault atomic.Pointer[fault]
+	heals []func()
+	ahead atomic.Int64 // How many seconds upstream's clock is ahead.
 }
 
 func newRoute(t *testing.T, upstream string, f fault) *route {

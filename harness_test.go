@@ -5,16 +5,13 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +27,9 @@ import (
 const (
 	prometheusBinary = ".bin/prometheus"
 	promtoolBinary   = ".bin/promtool"
+
+	oldPrometheusBinary   = ".bin/prometheus-old"
+	victoriaMetricsBinary = ".bin/victoria-metrics"
 )
 
 // The tests start the test binary as the exporter where they need a process of its own.
@@ -164,52 +164,9 @@ func until(t *testing.T, what string, done func(context.Context) (bool, error)) 
 	}
 }
 
-// series is one series of an instant query's answer.
-type series struct {
-	labels map[string]string
-	value  float64
-}
-
-// query asks a Prometheus an instant query, without any code of the exporter. At is a Unix time, or "".
-func query(ctx context.Context, prometheus, expression, at string) ([]series, error) {
-	form := url.Values{"query": {expression}}
-	if at != "" {
-		form.Set("time", at)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, prometheus+"/api/v1/query?"+form.Encode(), nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	var answer struct {
-		Status string
-		Error  string
-		Data   struct {
-			Result []struct {
-				Metric map[string]string
-				Value  [2]any
-			}
-		}
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return nil, err
-	}
-	if answer.Status != "success" {
-		return nil, fmt.Errorf("%s: %s", expression, answer.Error)
-	}
-	var all []series
-	for _, r := range answer.Data.Result {
-		v, err := strconv.ParseFloat(r.Value[1].(string), 64)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, series{r.Metric, v})
-	}
-	return all, nil
+// query asks an upstream an instant query, without any code of the exporter. At is a Unix time, or "".
+func query(ctx context.Context, upstream, expression, at string) ([]stack.Series, error) {
+	return stack.Query(ctx, client, upstream, expression, at)
 }
 
 // page is a metrics page: the value of each series, named as on the page with its labels sorted.

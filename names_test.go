@@ -42,7 +42,7 @@ func (s *nameServer) set(name string, known bool) {
 func (s *nameServer) dial(context.Context, string, string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	go func() {
-		defer ours.Close()
+		defer func() { _ = ours.Close() }()
 		for s.answer(ours) == nil {
 		}
 	}()

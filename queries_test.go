@@ -44,7 +44,7 @@ func startFleet(t *testing.T, n int) *stack.Process {
 	upstream := startPrometheus(t, "upstream", 2*time.Second, targets...)
 	until(t, "upstream to have quantiles of all stores", func(ctx context.Context) (bool, error) {
 		s, err := query(ctx, upstream.URL, `count(rate(tikv_raftstore_log_lag_bucket{le="+Inf"}[1m]) > 0 and on (instance) sum by (instance) (rate(tikv_grpc_msg_duration_seconds_count[1m])) > 0 and on (instance) sum by (instance) (rate(process_cpu_seconds_total[1m])))`, "")
-		return len(s) == 1 && s[0].value == float64(n), err
+		return len(s) == 1 && s[0].Value == float64(n), err
 	})
 	return upstream
 }

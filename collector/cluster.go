@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/operator-store/operator_store_exporter/config"
@@ -23,10 +24,10 @@ const firstQueryShare = 1.0 / 3
 // Upstream is what a scrape needs of a query API. Its errors are of type *transport.Error.
 type Upstream interface {
 	// Query evaluates expression at a time, or at upstream's own now where that is zero.
-	Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error)
+	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
 	// Series returns the label sets of the series that match any of matchers and had samples between start
 	// and end.
-	Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error)
+	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
 	// Now is upstream's time as far as it is known.
 	Now() (now time.Time, known bool)
 	// Serving is the URL of the server that answers, and those of all.
@@ -41,7 +42,7 @@ type cluster struct {
 	name     string
 	config   config.Cluster
 	upstream Upstream
-	replicas []model.LabelName
+	replicas []string
 	failures *failures
 	logger   log.Logger
 
@@ -82,7 +83,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 	}
 	var instant time.Time
 	first, cancel := withShare(ctx, firstQueryShare)
-	all[queryUp].run(found.chunks[0], func() (vector model.Vector, err error) {
+	all[queryUp].run(found.chunks[0], func() (vector promql.Vector, err error) {
 		vector, instant, err = c.upstream.Query(first, found.chunks[0].expressions[queryUp], time.Time{})
 		return vector, err
 	})
@@ -101,7 +102,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 				continue
 			}
 			others.Go(func() error {
-				all[q].run(chunk, func() (model.Vector, error) {
+				all[q].run(chunk, func() (promql.Vector, error) {
 					vector, _, err := c.upstream.Query(ctx, expression, instant)
 					return vector, err
 				})
@@ -130,7 +131,7 @@ func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 		return c.newRound(found.results)
 	}
 	late := c.result(ctx, queryTargets)
-	late.run(chunk{}, func() (model.Vector, error) {
+	late.run(chunk{}, func() (promql.Vector, error) {
 		return nil, &transport.Error{
 			Reason: transport.ReasonTimeout, Request: "find the targets for the first time",
 			Err: errors.New("no answer in time"), Remedy: transport.RemedyTimeout,

@@ -19,7 +19,7 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/model"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/discovery"
@@ -70,11 +70,9 @@ func New(cfg *config.Config, opts Options) (*Exporter, error) {
 }
 
 func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, error) {
-	var groupBy []string
-	var replicas []model.LabelName
+	var replicas []string
 	for _, l := range c.ReplicaLabels {
-		groupBy = append(groupBy, string(l))
-		replicas = append(replicas, model.LabelName(l))
+		replicas = append(replicas, string(l))
 	}
 	var configured []stores.Store
 	for _, s := range c.Stores {
@@ -105,7 +103,7 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 			configured: configured,
 			lookback:   opts.Lookback,
 			limit:      int(c.StoreLimit),
-			planner:    newPlanner(c.RateWindow.String(), c.Selector, groupBy),
+			planner:    newPlanner(c.RateWindow.String(), c.Selector, replicas),
 		},
 		found: newBackground(opts.Interval, time.Duration(timeout)),
 	}
@@ -225,9 +223,11 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 			if t, ok := s.Target(); ok {
 				ch <- gauge(descInfo, 1, r.cluster, s.Store.ID, s.Store.Address, t.Instance, t.Job)
 			}
+			// All gauges of a store have the same labels, which are most of the work.
+			labels := prometheus.MakeLabelPairs(gaugeDescs[0], valid(r.cluster, s.Store.ID, s.Store.Address))
 			for i, v := range s.values {
 				if !math.IsNaN(v) {
-					ch <- gauge(gaugeDescs[i], v, r.cluster, s.Store.ID, s.Store.Address)
+					ch <- storeGauge{gaugeDescs[i], labels, v}
 				}
 			}
 		}
@@ -236,10 +236,30 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// gauge is a sample whose labels are valid, whatever upstream said.
+// storeGauge is a gauge of a store.
+type storeGauge struct {
+	desc   *prometheus.Desc
+	labels []*dto.LabelPair
+	value  float64
+}
+
+// Desc implements prometheus.Metric.
+func (g storeGauge) Desc() *prometheus.Desc { return g.desc }
+
+// Write implements prometheus.Metric.
+func (g storeGauge) Write(out *dto.Metric) error {
+	out.Label, out.Gauge = g.labels, &dto.Gauge{Value: &g.value}
+	return nil
+}
+
 func gauge(desc *prometheus.Desc, v float64, labelValues ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, valid(labelValues...)...)
+}
+
+// valid makes label values valid, whatever upstream said.
+func valid(labelValues ...string) []string {
 	for i, l := range labelValues {
 		labelValues[i] = strings.ToValidUTF8(l, "�")
 	}
-	return prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labelValues...)
+	return labelValues
 }

@@ -19,7 +19,8 @@ import (
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 	"go.uber.org/goleak"
 
 	"github.com/operator-store/operator_store_exporter/collector"
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fake is an upstream that answers what a test tells it to, for what a real one will not do. Its
 // clock is an hour behind ours.
 type fake struct {
-	targets []model.LabelSet
+	targets []labels.Labels
 	// answer gives the answer to a query whose expression contains the key; no key, no series.
 	answers map[string][]string
 	// block holds up the queries whose expression contains a key until the channel is closed, or ctx ends.
@@ -72,11 +73,11 @@ func (f *fake) Serving() (string, []string) { return "http://a", []string{"http:
 func (f *fake) Queued() uint64              { return 3 }
 func (f *fake) Close()                      {}
 
-func (f *fake) Series(ctx context.Context, matchers []string, _, _ time.Time) ([]model.LabelSet, error) {
+func (f *fake) Series(ctx context.Context, matchers []string, _, _ time.Time) ([]labels.Labels, error) {
 	return f.targets, f.do(ctx, strings.Join(matchers, " "), time.Time{})
 }
 
-func (f *fake) Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
+func (f *fake) Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error) {
 	if err := f.do(ctx, expression, at); err != nil {
 		return nil, time.Time{}, err
 	}
@@ -86,7 +87,7 @@ func (f *fake) Query(ctx context.Context, expression string, at time.Time) (mode
 		f.known = true
 		f.mu.Unlock()
 	}
-	var vector model.Vector
+	var vector promql.Vector
 	for word, series := range f.answers {
 		if !strings.Contains(expression, word) {
 			continue
@@ -130,12 +131,12 @@ func (f *fake) count() int {
 }
 
 // parse reads a series written `label=value,… number`.
-func parse(s string, at time.Time) *model.Sample {
-	labels, number, _ := strings.Cut(s, " ")
-	metric := model.Metric{}
-	for _, pair := range strings.Split(labels, ",") {
+func parse(s string, at time.Time) promql.Sample {
+	pairs, number, _ := strings.Cut(s, " ")
+	metric := map[string]string{}
+	for _, pair := range strings.Split(pairs, ",") {
 		name, value, _ := strings.Cut(pair, "=")
-		metric[model.LabelName(name)] = model.LabelValue(value)
+		metric[name] = value
 	}
 	var v float64
 	switch number {
@@ -150,10 +151,10 @@ func parse(s string, at time.Time) *model.Sample {
 			panic(err)
 		}
 	}
-	return &model.Sample{Metric: metric, Value: model.SampleValue(v), Timestamp: model.TimeFromUnixNano(at.UnixNano())}
+	return promql.Sample{Metric: labels.FromMap(metric), F: v, T: at.UnixMilli()}
 }
 
-var oneTarget = []model.LabelSet{{"job": "tikv", "instance": "a:20180"}}
+var oneTarget = []labels.Labels{target("tikv", "a:20180")}
 
 // interval is how often the stores are found out anew in these tests.
 const interval = time.Hour
@@ -165,6 +166,11 @@ func newExporter(t *testing.T, f *fake, extra string, logger log.Logger) *collec
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newConfigured(t, f, cfg, logger)
+}
+
+func newConfigured(t *testing.T, f *fake, cfg *config.Config, logger log.Logger) *collector.Exporter {
+	t.Helper()
 	e, err := collector.New(cfg, collector.Options{
 		Lookback: 2 * interval, Interval: interval, Logger: logger,
 		Connect:   func(config.Upstream) (collector.Upstream, error) { return f, nil },
@@ -212,7 +218,7 @@ func TestGauges(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		extra   string
-		targets []model.LabelSet
+		targets []labels.Labels
 		answers map[string][]string
 		fails   map[string]error
 		want    []string
@@ -352,7 +358,7 @@ func TestGauges(t *testing.T) {
 		},
 		{
 			name:    "an upstream that knows no TiKV has no stores",
-			targets: []model.LabelSet{},
+			targets: []labels.Labels{},
 			answers: map[string][]string{},
 		},
 		{
@@ -587,7 +593,7 @@ func TestStoresAreFoundOutInTheBackground(t *testing.T) {
 			want string
 		}{
 			{"the first scrape waits", func() {}, "a:20180"},
-			{"a new target is not looked for yet", func() { f.targets = []model.LabelSet{oneTarget[0], {"job": "tikv", "instance": "b:20180"}} }, "a:20180"},
+			{"a new target is not looked for yet", func() { f.targets = []labels.Labels{oneTarget[0], target("tikv", "b:20180")} }, "a:20180"},
 			{"it is looked for, and the scrape does not wait", func() {
 				time.Sleep(interval)
 				f.block = map[string]chan struct{}{"server_info": make(chan struct{})}
@@ -691,7 +697,7 @@ func TestStoresOfPD(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := &fake{
-				targets: []model.LabelSet{oneTarget[0], {"job": "tikv", "instance": "b:20180"}},
+				targets: []labels.Labels{oneTarget[0], target("tikv", "b:20180")},
 				answers: map[string][]string{"up{": {a + " 1", b + " 1"}, "pd_scheduler_store_status": tc.answers},
 				pd:      fakePD{stores: tc.told, err: tc.err},
 			}

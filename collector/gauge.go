@@ -112,7 +112,7 @@ func (s said) twins() string {
 }
 
 // An answer is the part of a query's result that is about one store; it may be empty.
-type answer []*model.Sample
+type answer []promql.Sample
 
 // up is upstream's own up. A target without one is not scraped any more, unless its series are
 // fresh: then it was not upstream who scraped it, and upstream can't tell.
@@ -122,7 +122,7 @@ func up(s said) (float64, bool) {
 	case !asked:
 		return 0, false
 	case len(a) > 0:
-		return float64(a[0].Value), true
+		return a[0].F, true
 	default:
 		last, known := s[queryLastScrape]
 		return 0, known && len(last) == 0
@@ -133,18 +133,18 @@ func up(s said) (float64, bool) {
 func sample(q *Query) value {
 	return func(s said) (float64, bool) {
 		if a := s[q]; len(a) == 1 {
-			return float64(a[0].Value), true
+			return a[0].F, true
 		}
 		return 0, false
 	}
 }
 
 // typed is the series of a query that has the label type.
-func typed(q *Query, name model.LabelValue) value {
+func typed(q *Query, name string) value {
 	return func(s said) (float64, bool) {
 		for _, sample := range s[q] {
-			if sample.Metric["type"] == name {
-				return float64(sample.Value), true
+			if sample.Metric.Get("type") == name {
+				return sample.F, true
 			}
 		}
 		return 0, false
@@ -182,11 +182,11 @@ func count(q *Query) value {
 func buckets(a answer) (promql.Buckets, bool) {
 	all := make(promql.Buckets, 0, len(a))
 	for _, s := range a {
-		bound, err := strconv.ParseFloat(string(s.Metric[model.BucketLabel]), 64)
+		bound, err := strconv.ParseFloat(s.Metric.Get(model.BucketLabel), 64)
 		if err != nil {
 			return nil, false
 		}
-		all = append(all, promql.Bucket{UpperBound: bound, Count: float64(s.Value)})
+		all = append(all, promql.Bucket{UpperBound: bound, Count: s.F})
 	}
 	return all, len(all) > 0
 }

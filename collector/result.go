@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/stores"
 	"github.com/operator-store/operator_store_exporter/transport"
@@ -23,7 +24,7 @@ import (
 // methods may be called concurrently.
 type result struct {
 	query    *Query
-	replicas []model.LabelName
+	replicas []string
 	count    func(transport.Reason) // Called once a failure.
 
 	mu         sync.Mutex
@@ -35,7 +36,7 @@ type result struct {
 	errs       []error                    // One a chunk that failed.
 }
 
-func newResult(q *Query, replicas []model.LabelName, count func(transport.Reason)) *result {
+func newResult(q *Query, replicas []string, count func(transport.Reason)) *result {
 	return &result{
 		query: q, replicas: replicas, count: count,
 		answers:    map[stores.Identity]map[string]answer{},
@@ -45,7 +46,7 @@ func newResult(q *Query, replicas []model.LabelName, count func(transport.Reason
 }
 
 // run asks about one chunk and keeps what comes of it.
-func (r *result) run(c chunk, ask func() (model.Vector, error)) {
+func (r *result) run(c chunk, ask func() (promql.Vector, error)) {
 	start := time.Now()
 	vector, err := ask()
 	duration := time.Since(start)
@@ -79,12 +80,12 @@ func (r *result) run(c chunk, ask func() (model.Vector, error)) {
 	}
 }
 
-func identity(s *model.Sample) stores.Identity {
-	return stores.Identity{Job: string(s.Metric[model.JobLabel]), Instance: string(s.Metric[model.InstanceLabel])}
+func identity(s promql.Sample) stores.Identity {
+	return stores.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}
 }
 
 // add gives a sample to the target and the replica it is from.
-func (r *result) add(target stores.Identity, s *model.Sample) {
+func (r *result) add(target stores.Identity, s promql.Sample) {
 	if _, refused := r.refused[target]; refused {
 		return
 	}
@@ -94,8 +95,8 @@ func (r *result) add(target stores.Identity, s *model.Sample) {
 		r.answers[target] = replicas
 	}
 	replica := r.replica(s)
-	if r.query.grouped && slices.ContainsFunc(replicas[replica], func(o *model.Sample) bool {
-		return o.Metric[model.BucketLabel] == s.Metric[model.BucketLabel] && o.Metric["type"] == s.Metric["type"]
+	if r.query.grouped && slices.ContainsFunc(replicas[replica], func(o promql.Sample) bool {
+		return o.Metric.Get(model.BucketLabel) == s.Metric.Get(model.BucketLabel) && o.Metric.Get("type") == s.Metric.Get("type")
 	}) {
 		r.refuse(target, "the answer has a series twice")
 		return
@@ -115,9 +116,9 @@ func (r *result) checkBuckets(t stores.Identity) {
 	for _, a := range r.answers[t] {
 		top := false
 		for _, s := range a {
-			bound, err := strconv.ParseFloat(string(s.Metric[model.BucketLabel]), 64)
+			bound, err := strconv.ParseFloat(s.Metric.Get(model.BucketLabel), 64)
 			if err != nil {
-				r.refuse(t, fmt.Sprintf("the answer has a bucket without a bound: le=%q", s.Metric[model.BucketLabel]))
+				r.refuse(t, fmt.Sprintf("the answer has a bucket without a bound: le=%q", s.Metric.Get(model.BucketLabel)))
 				return
 			}
 			top = top || math.IsInf(bound, +1)
@@ -130,10 +131,10 @@ func (r *result) checkBuckets(t stores.Identity) {
 }
 
 // replica names the replica that s is from, "" where there are no replicas.
-func (r *result) replica(s *model.Sample) string {
+func (r *result) replica(s promql.Sample) string {
 	values := make([]string, len(r.replicas))
 	for i, l := range r.replicas {
-		values[i] = string(s.Metric[l])
+		values[i] = s.Metric.Get(l)
 	}
 	return strings.Join(values, "\xff")
 }
@@ -165,7 +166,7 @@ func (r results) of(t stores.Identity) said {
 // freshest is the replica that scraped the target last. It is false where there are several and it is
 // not known which: one that is gone would otherwise be heard for five minutes more.
 func (r results) freshest(t stores.Identity) (string, bool) {
-	scraped := map[string]model.SampleValue{}
+	scraped := map[string]float64{}
 	for _, result := range r {
 		for replica := range result.answers[t] {
 			scraped[replica] = 0
@@ -181,7 +182,7 @@ func (r results) freshest(t stores.Identity) (string, bool) {
 		return "", false
 	}
 	for replica, a := range r[queryLastScrape].answers[t] {
-		scraped[replica] = a[0].Value
+		scraped[replica] = a[0].F
 	}
 	return slices.MinFunc(slices.Collect(maps.Keys(scraped)), func(a, b string) int {
 		return cmp.Or(cmp.Compare(scraped[b], scraped[a]), strings.Compare(a, b))

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/operator-store/operator_store_exporter/collector"
@@ -30,14 +30,14 @@ func TestQueriesStayWithinBounds(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		targets int
-		target  func(int) model.LabelSet
+		target  func(int) labels.Labels
 		chunks  int
 	}{
-		{"a full one", 250, func(i int) model.LabelSet { return labels("tikv", fmt.Sprintf("t%d", i)) }, 1},
-		{"one more", 251, func(i int) model.LabelSet { return labels("tikv", fmt.Sprintf("t%d", i)) }, 2},
-		{"many jobs", 251, func(i int) model.LabelSet { return labels(fmt.Sprintf("j%d", i), fmt.Sprintf("t%d", i)) }, 2},
-		{"long names", 100, func(i int) model.LabelSet { return labels("tikv", fmt.Sprintf("%0500d", i)) }, 5},
-		{"names of dots, each of three bytes when it is escaped", 100, func(i int) model.LabelSet { return labels("tikv", fmt.Sprintf("%s%03d", strings.Repeat(".", 200), i)) }, 6},
+		{"a full one", 250, func(i int) labels.Labels { return target("tikv", fmt.Sprintf("t%d", i)) }, 1},
+		{"one more", 251, func(i int) labels.Labels { return target("tikv", fmt.Sprintf("t%d", i)) }, 2},
+		{"many jobs", 251, func(i int) labels.Labels { return target(fmt.Sprintf("j%d", i), fmt.Sprintf("t%d", i)) }, 2},
+		{"long names", 100, func(i int) labels.Labels { return target("tikv", fmt.Sprintf("%0500d", i)) }, 5},
+		{"names of dots, each of three bytes when it is escaped", 100, func(i int) labels.Labels { return target("tikv", fmt.Sprintf("%s%03d", strings.Repeat(".", 200), i)) }, 6},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := &fake{}
@@ -70,16 +70,17 @@ func TestQueriesStayWithinBounds(t *testing.T) {
 				t.Errorf("%d queries, want %d", queries, tc.chunks)
 			}
 			for _, target := range f.targets {
-				if n := asked[regexp.QuoteMeta(string(target["instance"]))]; n != 1 {
-					t.Fatalf("%s was asked about %d times", target["instance"], n)
+				if n := asked[regexp.QuoteMeta(target.Get("instance"))]; n != 1 {
+					t.Fatalf("%s was asked about %d times", target.Get("instance"), n)
 				}
 			}
 		})
 	}
 }
 
-func labels(job, instance string) model.LabelSet {
-	return model.LabelSet{"job": model.LabelValue(job), "instance": model.LabelValue(instance)}
+// target are the labels of a target's series.
+func target(job, instance string) labels.Labels {
+	return labels.FromStrings("job", job, "instance", instance)
 }
 
 func selectors(t *testing.T, expression string) []*parser.VectorSelector {
@@ -103,9 +104,7 @@ func TestChunksThatFitEachOthersTargets(t *testing.T) {
 	f := &fake{answers: map[string][]string{}}
 	for i := range 251 {
 		for _, namespace := range []string{"a", "b"} {
-			target := labels(namespace, fmt.Sprintf("t%03d", i))
-			target["namespace"] = model.LabelValue(namespace)
-			f.targets = append(f.targets, target)
+			f.targets = append(f.targets, labels.FromStrings("job", namespace, "instance", fmt.Sprintf("t%03d", i), "namespace", namespace))
 			f.pd.stores = append(f.pd.stores, stores.Store{ID: strconv.Itoa(len(f.targets)), Address: fmt.Sprintf("t%03d.peer.%s.svc:20160", i, namespace)})
 			f.answers["command_total"] = append(f.answers["command_total"], fmt.Sprintf("job=%s,instance=t%03d %d", namespace, i, len(f.targets)))
 		}
@@ -124,7 +123,7 @@ func TestQueriesAtOnceAreBounded(t *testing.T) {
 		gate := make(chan struct{})
 		f := &fake{}
 		for i := range 1000 {
-			f.targets = append(f.targets, labels("tikv", fmt.Sprintf("t%d", i)))
+			f.targets = append(f.targets, target("tikv", fmt.Sprintf("t%d", i)))
 		}
 		e := newExporter(t, f, "", log.NewNopLogger())
 		scrape(t.Context(), t, e)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/expr"
 	"github.com/operator-store/operator_store_exporter/stores"
@@ -31,9 +32,9 @@ var (
 type Upstream interface {
 	// Series returns the label sets of the series that match any of matchers and had samples between start
 	// and end.
-	Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error)
+	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
 	// Query evaluates expression at a time.
-	Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error)
+	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
 }
 
 // Finder asks one upstream. It is safe for concurrent use.
@@ -65,7 +66,7 @@ func (f *Finder) Targets(ctx context.Context, now time.Time) ([]stores.Target, e
 	}
 	var targets []stores.Target
 	for _, s := range alive {
-		targets = append(targets, target(model.LabelSet(s.Metric), true))
+		targets = append(targets, target(s.Metric, true))
 	}
 	for _, s := range seen {
 		targets = append(targets, target(s, false))
@@ -74,12 +75,12 @@ func (f *Finder) Targets(ctx context.Context, now time.Time) ([]stores.Target, e
 }
 
 // target reads a target's labels, by the names that TiDB Operator and Prometheus Operator give them.
-func target(l model.LabelSet, live bool) stores.Target {
+func target(l labels.Labels, live bool) stores.Target {
 	return stores.Target{
-		Identity:  stores.Identity{Job: string(l[model.JobLabel]), Instance: string(l[model.InstanceLabel])},
-		Pod:       string(l["pod"]),
-		Namespace: string(cmp.Or(l["kubernetes_namespace"], l["namespace"])),
-		Cluster:   string(cmp.Or(l["tidb_cluster"], l["cluster"])),
+		Identity:  stores.Identity{Job: l.Get(model.JobLabel), Instance: l.Get(model.InstanceLabel)},
+		Pod:       l.Get("pod"),
+		Namespace: cmp.Or(l.Get("kubernetes_namespace"), l.Get("namespace")),
+		Cluster:   cmp.Or(l.Get("tidb_cluster"), l.Get("cluster")),
 		Live:      live,
 	}
 }
@@ -93,7 +94,7 @@ func (f *Finder) Stores(ctx context.Context, now time.Time) ([]stores.Store, err
 	}
 	var found []stores.Store
 	for _, s := range vector {
-		found = append(found, stores.Store{ID: string(s.Metric["store"]), Address: string(s.Metric["address"])})
+		found = append(found, stores.Store{ID: s.Metric.Get("store"), Address: s.Metric.Get("address")})
 	}
 	return found, nil
 }

@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/discovery"
 	"github.com/operator-store/operator_store_exporter/expr"
@@ -19,23 +20,23 @@ import (
 
 // recorder answers as told, and keeps what it was asked.
 type recorder struct {
-	seen       []model.LabelSet
-	alive      []model.Metric
+	seen       []labels.Labels
+	alive      []labels.Labels
 	err        error
 	expression []string
 	start, end time.Time
 }
 
-func (r *recorder) Series(_ context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error) {
+func (r *recorder) Series(_ context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error) {
 	r.expression, r.start, r.end = append(r.expression, matchers...), start, end
 	return r.seen, r.err
 }
 
-func (r *recorder) Query(_ context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
+func (r *recorder) Query(_ context.Context, expression string, at time.Time) (promql.Vector, time.Time, error) {
 	r.expression = append(r.expression, expression)
-	var v model.Vector
+	var v promql.Vector
 	for _, m := range r.alive {
-		v = append(v, &model.Sample{Metric: m})
+		v = append(v, promql.Sample{Metric: m})
 	}
 	return v, at, nil
 }
@@ -46,12 +47,12 @@ func TestTargets(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &recorder{
-		seen: []model.LabelSet{
-			{"job": "j", "instance": "gone"},
-			{"job": "j", "instance": "x", "pod": "p", "namespace": "n", "cluster": "c"},
-			{"job": "j", "instance": "x", "pod": "p", "namespace": "n", "cluster": "c", "__name__": "tikv_server_info"},
+		seen: []labels.Labels{
+			labels.FromStrings("job", "j", "instance", "gone"),
+			labels.FromStrings("job", "j", "instance", "x", "pod", "p", "namespace", "n", "cluster", "c"),
+			labels.FromStrings("job", "j", "instance", "x", "pod", "p", "namespace", "n", "cluster", "c", "__name__", "tikv_server_info"),
 		},
-		alive: []model.Metric{{"job": "j", "instance": "x", "pod": "p", "kubernetes_namespace": "k", "namespace": "n", "tidb_cluster": "t", "cluster": "c"}},
+		alive: []labels.Labels{labels.FromStrings("job", "j", "instance", "x", "pod", "p", "kubernetes_namespace", "k", "namespace", "n", "tidb_cluster", "t", "cluster", "c")},
 	}
 	now := time.Unix(1_700_000_000, 0)
 	got, err := discovery.New(r, selector, time.Hour).Targets(t.Context(), now)
@@ -85,7 +86,7 @@ func TestStores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{alive: []model.Metric{{"store": "4", "address": "a:20160"}}}
+	r := &recorder{alive: []labels.Labels{labels.FromStrings("store", "4", "address", "a:20160")}}
 	got, err := discovery.New(r, selector, time.Hour).Stores(t.Context(), time.Unix(1_700_000_000, 0))
 	if want := []stores.Store{{ID: "4", Address: "a:20160"}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)

@@ -173,7 +173,7 @@ func statusError(request string, resp *http.Response, errorType, message string)
 		e.Remedy = "the server limits its callers: scrape less often or raise its limit"
 	case code/100 == 3:
 		e.Err = fmt.Errorf("%s to %s", status, location(resp))
-		e.Remedy = "redirects are not followed, or only ten times: put the final address into url"
+		e.Remedy = "redirects are not followed, or only ten times and with credentials to no other host: put the final address into url"
 		e.elsewhere = true
 	case code/100 == 5:
 		e.elsewhere = true

@@ -49,10 +49,31 @@ func New(name string, cfg config.Server) (*Servers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the HTTP client of %s %s: %w", name, cfg.URL[0], err)
 	}
+	if cfg.HTTPClient.FollowRedirects {
+		client.CheckRedirect = sameHost(hasCredentials(cfg.HTTPClient))
+	}
 	return &Servers{
 		client: client, timeout: time.Duration(cfg.Timeout), urls: cfg.URL,
 		maxBody: int64(cfg.BodySizeLimit), slots: make(chan struct{}, cfg.ConcurrencyLimit), fetchesTokens: fetchesTokens,
 	}, nil
+}
+
+const maxRedirects = 10
+
+// sameHost follows redirects, but lets no credentials go to another host than the one they are for.
+func sameHost(credentials bool) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		if len(via) >= maxRedirects || credentials && (req.URL.Host != via[0].URL.Host || req.URL.Scheme != via[0].URL.Scheme) {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+}
+
+// hasCredentials tells whether a request has anything on it that is not for everybody. Headers may be that too.
+func hasCredentials(c commonconfig.HTTPClientConfig) bool {
+	return c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil || c.HTTPHeaders != nil && len(c.HTTPHeaders.Headers) > 0 ||
+		c.BearerToken != "" || c.BearerTokenFile != "" || c.TLSConfig.Cert+c.TLSConfig.CertFile != ""
 }
 
 // URLs returns the servers' base URLs.
@@ -152,12 +173,9 @@ func (s *Servers) exchange(req *http.Request) (*http.Response, []byte, error) {
 	}
 	exchange := func() (a answer) {
 		defer func() { <-s.slots }()
-		a.resp, a.err = s.client.Do(req)
-		switch {
-		case a.err == nil:
+		a.resp, a.err = s.client.Do(req) //nolint:bodyclose // It is closed by read.
+		if a.err == nil {
 			a.body, a.err = s.read(a.resp)
-		case a.resp != nil: // Client errors with a response are those of redirects.
-			a.err = nil
 		}
 		return a
 	}

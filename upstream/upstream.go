@@ -4,22 +4,19 @@
 package upstream
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/api"
-	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/transport"
@@ -40,7 +37,8 @@ var partial = url.Values{"partial_response": {"true"}, "deny_partial_response": 
 // concurrent use.
 type Client struct {
 	servers     *transport.Servers
-	apis        []v1.API // In the order of the servers' URLs.
+	params      url.Values
+	partial     bool
 	seriesLimit int
 	clock       clock
 }
@@ -56,11 +54,7 @@ func New(cfg config.Upstream) (*Client, error) {
 		params = maps.Clone(partial)
 	}
 	maps.Copy(params, cfg.Params)
-	c := &Client{servers: servers, seriesLimit: int(cfg.SeriesLimit)}
-	for _, u := range servers.URLs() {
-		c.apis = append(c.apis, v1.NewAPI(&requester{servers, u, params, cfg.PartialResponse}))
-	}
-	return c, nil
+	return &Client{servers: servers, params: params, partial: cfg.PartialResponse, seriesLimit: int(cfg.SeriesLimit)}, nil
 }
 
 // Serving returns the base URL of the server that answers, and all there are.
@@ -80,73 +74,40 @@ func (c *Client) Close() { c.servers.Close() }
 // Query evaluates expression at the given time, or at upstream's own now where that is zero. It
 // returns the series and the time at which upstream evaluated them; where upstream chose that time,
 // expression must yield at least one series. Errors are of type *transport.Error.
-func (c *Client) Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
+func (c *Client) Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error) {
+	form := url.Values{"query": {expression}}
+	if !at.IsZero() {
+		form.Set("time", seconds(at))
+	}
 	var (
 		sent   time.Time
-		vector model.Vector
+		vector promql.Vector
 	)
-	err := c.ask(ctx, func(ctx context.Context, server v1.API) error {
-		sent = time.Now()
-		value, _, _, err := server.Query(ctx, expression, at)
-		if err != nil {
-			return err
+	err := c.ask(ctx, "/api/v1/query", form, func(body []byte, began time.Time) (err error) {
+		sent = began
+		vector, err = newDecoder(c.seriesLimit, c.partial).vector(body)
+		if err == nil && at.IsZero() && len(vector) == 0 {
+			return errors.New("it is empty, so it does not tell upstream's time")
 		}
-		var ok bool
-		if vector, ok = value.(model.Vector); !ok {
-			return fmt.Errorf("the answer is a %s where a vector is wanted", typeOf(value))
-		}
-		if err := c.check(vector); err != nil {
-			return err
-		}
-		if at.IsZero() && len(vector) == 0 {
-			return errors.New("the answer is empty, so it does not tell upstream's time")
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, time.Time{}, err
 	}
 	if at.IsZero() {
-		at = vector[0].Timestamp.Time()
+		at = time.UnixMilli(vector[0].T)
 		c.clock.observe(at.Sub(sent))
 	}
 	return vector, at, nil
 }
 
-// check refuses what is no float sample a series, as the zero that it decodes to would be taken for a number.
-func (c *Client) check(vector model.Vector) error {
-	if len(vector) > c.seriesLimit {
-		return c.tooMany(len(vector))
-	}
-	for _, s := range vector {
-		switch {
-		case s == nil:
-			return errors.New("the answer holds a series that is null")
-		case s.Histogram != nil:
-			return fmt.Errorf("the answer holds a native histogram where a number is wanted: %s", s.Metric)
-		case s.Timestamp == 0:
-			return fmt.Errorf("the answer holds a series without a sample: %s", s.Metric)
-		}
-	}
-	return nil
-}
-
-func (c *Client) tooMany(series int) error {
-	return &transport.Error{
-		Reason: transport.ReasonLimit, Request: "answer of " + c.servers.Serving().String(),
-		Err:    fmt.Errorf("it holds %d series, over series_limit of %d", series, c.seriesLimit),
-		Remedy: transport.RemedyLimit + "series_limit",
-	}
-}
-
 // Series returns the label sets of the series that match any of matchers and had samples between
 // start and end. Errors are of type *transport.Error.
-func (c *Client) Series(ctx context.Context, matchers []string, start, end time.Time) ([]model.LabelSet, error) {
-	var series []model.LabelSet
-	err := c.ask(ctx, func(ctx context.Context, server v1.API) (err error) {
-		if series, _, _, err = server.Series(ctx, matchers, start, end); err == nil && len(series) > c.seriesLimit {
-			return c.tooMany(len(series))
-		}
+func (c *Client) Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error) {
+	form := url.Values{"match[]": matchers, "start": {seconds(start)}, "end": {seconds(end)}}
+	var series []labels.Labels
+	err := c.ask(ctx, "/api/v1/series", form, func(body []byte, _ time.Time) (err error) {
+		series, err = newDecoder(c.seriesLimit, c.partial).series(body)
 		return err
 	})
 	return series, err
@@ -159,104 +120,77 @@ func (c *Client) Now() (now time.Time, known bool) {
 	return time.Now().Add(difference), known
 }
 
-func (c *Client) ask(ctx context.Context, request func(context.Context, v1.API) error) error {
+// seconds is a time as the API takes it, to the millisecond, which is as exact as it is.
+func seconds(t time.Time) string {
+	return strconv.FormatFloat(float64(t.UnixMilli())/1000, 'f', -1, 64)
+}
+
+// ask asks the servers, one after the other, until one answers with what read takes.
+func (c *Client) ask(ctx context.Context, path string, form url.Values, read func(body []byte, sent time.Time) error) error {
+	encoded := form.Encode()
 	return c.servers.Try(ctx, func(ctx context.Context, server int) error {
-		err := request(ctx, c.apis[server])
-		var e *transport.Error
-		if err == nil || errors.As(err, &e) {
+		base := c.servers.URLs()[server]
+		sent := time.Now()
+		body, err := c.post(ctx, base.JoinPath(path), encoded)
+		if err != nil {
 			return err
 		}
-		return bodyError("answer of "+c.servers.URLs()[server].String(), err)
+		if err := read(body, sent); err != nil {
+			return c.answerError("answer of "+base.String(), err)
+		}
+		return nil
 	})
 }
 
-// bodyError classifies a 2xx answer whose body is not what was asked for.
-func bodyError(request string, err error) *transport.Error {
-	var said *v1.Error
-	if errors.As(err, &said) {
-		switch said.Type {
-		case v1.ErrTimeout, v1.ErrCanceled:
-			return &transport.Error{Reason: transport.ReasonTimeout, Request: request, Err: err, Remedy: transport.RemedyTimeout}
-		case v1.ErrBadData, v1.ErrExec:
-			return &transport.Error{Reason: transport.ReasonQuery, Request: request, Err: err, Remedy: ""}
-		}
-	}
-	return &transport.Error{Reason: transport.ReasonResponse, Request: request, Err: err, Remedy: transport.RemedyURL}
-}
-
-func typeOf(v model.Value) string {
-	if v == nil {
-		return "void"
-	}
-	return v.Type().String()
-}
-
-// requester carries the requests of the query API's client to one server, with our parameters.
-type requester struct {
-	servers *transport.Servers
-	base    *url.URL
-	params  url.Values
-
-	partialResponse bool
-}
-
-var _ api.Client = (*requester)(nil)
-
-// URL implements api.Client.
-func (r *requester) URL(endpoint string, _ map[string]string) *url.URL {
-	return r.base.JoinPath(endpoint)
-}
-
-// Do implements api.Client. Any answer but a 2xx becomes an error.
-func (r *requester) Do(ctx context.Context, req *http.Request) (*http.Response, []byte, error) {
-	query := req.URL.Query()
-	maps.Copy(query, r.params)
+// post sends a form by POST, as proxies refuse long URLs, and by GET to who does not take that.
+func (c *Client) post(ctx context.Context, u *url.URL, form string) ([]byte, error) {
+	params := maps.Clone(c.params)
 	if deadline, ok := ctx.Deadline(); ok {
 		// Upstream gives up a little before we do, so that its own words reach us.
 		left := time.Until(deadline)
-		query.Set("timeout", strconv.FormatFloat((left-left/20).Seconds(), 'f', 3, 64))
+		params.Set("timeout", strconv.FormatFloat((left-left/20).Seconds(), 'f', 3, 64))
 	}
-	req.URL.RawQuery = query.Encode()
-	resp, body, err := r.servers.Do(ctx, req)
+	u.RawQuery = params.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), strings.NewReader(form))
 	if err != nil {
-		return resp, nil, err
+		return nil, &transport.Error{Reason: transport.ReasonConnection, Request: "POST " + u.Host, Err: err}
 	}
-	if err := r.check(body); err != nil {
-		return resp, nil, err
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header["Idempotency-Key"] = nil       // So that it is sent again where a connection that was kept turns out to be dead.
+	resp, body, err := c.servers.Do(ctx, req) //nolint:bodyclose // It is closed.
+	if resp == nil || err == nil {
+		return body, err
 	}
-	return resp, body, nil
+	switch resp.StatusCode {
+	case http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+	default:
+		return nil, err
+	}
+	u.RawQuery += "&" + form
+	if req, err = http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil); err != nil {
+		return nil, &transport.Error{Reason: transport.ReasonConnection, Request: "GET " + u.Host, Err: err}
+	}
+	_, body, err = c.servers.Do(ctx, req) //nolint:bodyclose // As above.
+	return body, err
 }
 
-// check refuses an answer that the query API's client would take for another one: one that says isPartial, as
-// VictoriaMetrics does where it could not reach all of its storage, and one with a null for a number, which would
-// be 0.
-func (r *requester) check(body []byte) error {
-	if !bytes.Contains(body, []byte("isPartial")) && !bytes.Contains(body, []byte("null")) {
-		return nil // It need not be parsed twice.
-	}
-	var answer struct {
-		IsPartial bool `json:"isPartial"`
-		Data      struct {
-			Result []struct {
-				Value []*json.RawMessage `json:"value"`
-			} `json:"result"`
-		} `json:"data"`
-	}
-	if json.Unmarshal(body, &answer) != nil {
-		return nil // It is no vector, which is found out elsewhere.
-	}
-	if answer.IsPartial && !r.partialResponse {
-		return &transport.Error{
-			Reason: transport.ReasonResponse, Request: "answer of " + r.base.String(), Err: errors.New("it says isPartial: data is missing from it"),
-			Remedy: "see to the storage nodes behind it, or take such answers with partial_response: true",
+// answerError classifies a 2xx answer that is not what was asked for.
+func (c *Client) answerError(request string, err error) *transport.Error {
+	e := &transport.Error{Reason: transport.ReasonResponse, Request: request, Err: err, Remedy: transport.RemedyURL}
+	var said refused
+	switch {
+	case errors.As(err, &said):
+		e.Reason, e.Remedy = transport.ReasonQuery, ""
+		if said.kind == "timeout" || said.kind == "canceled" {
+			e.Reason, e.Remedy = transport.ReasonTimeout, transport.RemedyTimeout
 		}
+	case errors.Is(err, errPartial):
+		e.Remedy = "see to the storage nodes behind it, or take such answers with partial_response: true"
+	case errors.Is(err, errLimit):
+		e.Reason, e.Err = transport.ReasonLimit, fmt.Errorf("it holds more series than series_limit, %d", c.seriesLimit)
+		e.Remedy = transport.RemedyLimit + "series_limit"
 	}
-	for _, s := range answer.Data.Result {
-		if slices.Contains(s.Value, nil) {
-			return &transport.Error{Reason: transport.ReasonResponse, Request: "answer of " + r.base.String(), Err: errors.New("a value in it is null"), Remedy: transport.RemedyURL}
-		}
-	}
-	return nil
+	return e
 }
 
 // clock keeps the difference between upstream's clock and ours.

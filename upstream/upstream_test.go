@@ -4,15 +4,18 @@ package upstream_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,8 +148,8 @@ func TestFailures(t *testing.T) {
 		{"HTML", answer("<html>log in</html>"), transport.ReasonResponse, []string{"check its host, port and path prefix"}},
 		{"truncated", answer(empty[:40]), transport.ReasonResponse, nil},
 		{"an error that calls itself 200", answer(`{"status":"error","errorType":"execution","error":"boom"}`), transport.ReasonQuery, []string{"boom"}},
-		{"a scalar", answer(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), transport.ReasonResponse, []string{"a scalar where a vector is wanted"}},
-		{"a matrix", answer(`{"status":"success","data":{"resultType":"matrix","result":[]}}`), transport.ReasonResponse, []string{"a matrix where"}},
+		{"a scalar", answer(`{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), transport.ReasonResponse, []string{`a "scalar" where a vector is wanted`}},
+		{"a matrix", answer(`{"status":"success","data":{"resultType":"matrix","result":[]}}`), transport.ReasonResponse, []string{`a "matrix" where`}},
 		{"null for a series", answer(`{"status":"success","data":{"resultType":"vector","result":[null]}}`), transport.ReasonResponse, []string{"a series that is null"}},
 		{"no data", answer(`{"status":"success"}`), transport.ReasonResponse, nil},
 		{"empty", answer(""), transport.ReasonResponse, nil},
@@ -254,4 +257,56 @@ func TestCredentialsThatCannotBeUsed(t *testing.T) {
 	if _, err := upstream.New(cfg); err == nil || !strings.Contains(err.Error(), "/nowhere") || !strings.Contains(err.Error(), "http://a") {
 		t.Errorf("the error is %v", err)
 	}
+}
+
+// An answer is taken only if a plain decoder finds the same in it: no number out of nothing.
+func FuzzAnswer(f *testing.F) {
+	f.Add(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b\n\"é"},"value":[1700000000.123,"NaN"]}]}}`)
+	f.Add(`{"data":{"result":[{"value":[1,"1e3"],"metric":{}}],"resultType":"vector"},"status":"success","warnings":["x"]}`)
+	f.Add(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,null]},null]}}`)
+	f.Add(`{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}`)
+	f.Add(`{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"\ud800"},"histogram":[1,{}]}]}}`)
+	var body atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body.Load()) }))
+	f.Cleanup(server.Close)
+	f.Fuzz(func(t *testing.T, answer string) {
+		body.Store(answer)
+		c := newClient(t, "", server.URL)
+		vector, _, err := c.Query(t.Context(), "x", time.Unix(1, 0))
+		if err != nil {
+			var e *transport.Error
+			if !errors.As(err, &e) {
+				t.Errorf("the error is a %T", err)
+			}
+			return
+		}
+		var plain struct {
+			Status    string
+			IsPartial bool
+			Data      struct {
+				ResultType string
+				Result     []struct {
+					Metric map[string]string
+					Value  []any
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(answer), &plain); err != nil {
+			t.Fatalf("taken, but no JSON: %v", err)
+		}
+		if plain.Status != "success" || plain.IsPartial || len(plain.Data.Result) != len(vector) {
+			t.Fatalf("%d series taken of %+v", len(vector), plain)
+		}
+		for i, s := range plain.Data.Result {
+			v, err := strconv.ParseFloat(s.Value[1].(string), 64)
+			if err != nil || len(s.Value) != 2 || math.Float64bits(v) != math.Float64bits(vector[i].F) {
+				t.Errorf("series %d: %v was taken for %v", i, s.Value, vector[i].F)
+			}
+			for name, value := range s.Metric {
+				if got := vector[i].Metric.Get(name); got != value && strings.ToValidUTF8(got, "\ufffd") != value {
+					t.Errorf("series %d: the label %s is %q, want %q", i, name, got, value)
+				}
+			}
+		}
+	})
 }

@@ -13,7 +13,8 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
@@ -24,7 +25,7 @@ import (
 // recorder is an upstream with one target, and remembers how much time a query was given.
 type recorder struct{ given *time.Duration }
 
-func (r recorder) Query(ctx context.Context, expression string, at time.Time) (model.Vector, time.Time, error) {
+func (r recorder) Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error) {
 	if strings.HasPrefix(expression, "sum by (job, instance) (tikv_server_cpu_cores_quota") {
 		deadline, _ := ctx.Deadline()
 		*r.given = time.Until(deadline)
@@ -35,8 +36,8 @@ func (r recorder) Query(ctx context.Context, expression string, at time.Time) (m
 	return nil, at, nil
 }
 
-func (recorder) Series(context.Context, []string, time.Time, time.Time) ([]model.LabelSet, error) {
-	return []model.LabelSet{{"job": "tikv", "instance": "a:20180"}}, nil
+func (recorder) Series(context.Context, []string, time.Time, time.Time) ([]labels.Labels, error) {
+	return []labels.Labels{labels.FromStrings("job", "tikv", "instance", "a:20180")}, nil
 }
 func (recorder) Now() (time.Time, bool)      { return time.Now(), true }
 func (recorder) Serving() (string, []string) { return "http://a", []string{"http://a"} }

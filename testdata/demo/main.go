@@ -21,10 +21,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/prometheus/client_golang/api"
-	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
-	"github.com/prometheus/common/model"
-
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/testdata/stack"
 	"github.com/operator-store/operator_store_exporter/testdata/tikvsim/sim"
@@ -133,28 +129,23 @@ type table map[string]map[string]float64
 // waitForTable reads the federation until it has every gauge of every store. What it has is
 // returned with the error that names what is missing.
 func waitForTable(ctx context.Context, federation string) (table, error) {
-	client, err := api.NewClient(api.Config{Address: federation})
-	if err != nil {
-		return nil, err
-	}
-	defer client.(api.CloseIdler).CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var t table
-	err = stack.Until(ctx, "the federation", func(ctx context.Context) (bool, error) {
+	err := stack.Until(ctx, "the federation", func(ctx context.Context) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, readLimit)
 		defer cancel()
-		answer, _, _, err := v1.NewAPI(client).Query(ctx, `{__name__=~"operator_store_.+",address!=""}`, time.Time{})
+		answer, err := stack.Query(ctx, http.DefaultClient, federation, `{__name__=~"operator_store_.+",address!=""}`, "")
 		if err != nil {
 			return false, err
 		}
 		t = table{}
-		for _, s := range answer.(model.Vector) {
-			address := string(s.Metric["address"])
+		for _, s := range answer {
+			address := s.Labels["address"]
 			if t[address] == nil {
 				t[address] = map[string]float64{}
 			}
-			t[address][string(s.Metric[model.MetricNameLabel])] = float64(s.Value)
+			t[address][s.Labels["__name__"]] = s.Value
 		}
 		missing := t.missing()
 		if len(missing) > 0 {

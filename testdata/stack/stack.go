@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,21 +37,10 @@ var listening = regexp.MustCompile(`msg="Listening on".* address=(127\.0\.0\.1:[
 
 // Start starts a server and waits until it says where it listens. The server is killed if ctx ends.
 func Start(ctx context.Context, name string, cmd *exec.Cmd) (*Process, error) {
-	stderr, err := cmd.StderrPipe()
+	p, address, err := launch(name, cmd)
 	if err != nil {
 		return nil, err
 	}
-	cmd.SysProcAttr = childAttributes()
-	p := &Process{Name: name, cmd: cmd, exited: make(chan struct{}), log: &tail{}}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	address := make(chan string, 1)
-	go func() {
-		defer close(p.exited)
-		p.read(stderr, address)
-		p.err = cmd.Wait()
-	}()
 	select {
 	case a := <-address:
 		p.URL = "http://" + a
@@ -61,6 +51,26 @@ func Start(ctx context.Context, name string, cmd *exec.Cmd) (*Process, error) {
 		_ = p.Kill()
 		return nil, fmt.Errorf("wait until %s listens: %w; it said:\n%s", name, ctx.Err(), p.log)
 	}
+}
+
+// launch starts a server. It may say where it listens, which is sent then.
+func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd.SysProcAttr = childAttributes()
+	p := &Process{Name: name, cmd: cmd, exited: make(chan struct{}), log: &tail{}}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	address := make(chan string, 1)
+	go func() {
+		defer close(p.exited)
+		p.read(stderr, address)
+		p.err = cmd.Wait()
+	}()
+	return p, address, nil
 }
 
 func (p *Process) read(stderr io.Reader, address chan<- string) {
@@ -141,6 +151,61 @@ func Prometheus(ctx context.Context, name, binary, dir string, interval time.Dur
 	}
 	return Start(ctx, name, exec.CommandContext(ctx, binary,
 		"--config.file="+filepath.Join(dir, configFile), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0"))
+}
+
+// VictoriaMetrics starts binary as Prometheus does.
+func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
+	if _, err := os.Stat(binary); err != nil {
+		return nil, fmt.Errorf("there is no %s: make tools installs it", binary)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := Retarget(dir, interval, targets); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := launch(name, exec.CommandContext(ctx, binary,
+		"-promscrape.config="+filepath.Join(dir, configFile), "-storageDataPath="+filepath.Join(dir, "data"), "-httpListenAddr="+address,
+		"-search.latencyOffset=1s", "-retentionPeriod=1d"))
+	if err != nil {
+		return nil, err
+	}
+	p.URL = "http://" + address
+	err = Until(ctx, name+" to listen", func(ctx context.Context) (bool, error) {
+		select {
+		case <-p.exited:
+			return true, nil
+		default:
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return false, err
+		}
+		return true, conn.Close()
+	})
+	select {
+	case <-p.exited:
+		return nil, fmt.Errorf("%s ended before it listened: %w; it said:\n%s", name, p.err, p.log)
+	default:
+	}
+	if err != nil {
+		_ = p.Kill()
+		return nil, fmt.Errorf("%w; it said:\n%s", err, p.log)
+	}
+	return p, nil
+}
+
+// freeAddress is an address on loopback at which nobody listens, for a server that does not tell which one it took.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 const configFile = "prometheus.yml"

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/operator-store/operator_store_exporter/testdata/oracle"
+)
+
+// A thousand reloads while others scrape: each page is whole, and of one configuration alone.
+func TestReloadUnderLoad(t *testing.T) {
+	const stores = 3
+	upstream := serve(t, oracle.Oracle{Stores: stores})
+	one := "clusters:\n- name: %s\n  upstream: {url: " + upstream + "}\n"
+	good := []string{
+		fmt.Sprintf(one, "a"),
+		fmt.Sprintf(one, "b") + "  rate_window: 5m\n",
+		fmt.Sprintf(one, "a") + fmt.Sprintf(one, "c")[len("clusters:\n"):],
+		strings.Replace(fmt.Sprintf(one, "b"), "url:", "timeout: 9s, url:", 1), // Of which nothing is known yet.
+	}
+	sets := [][]string{{"a"}, {"b"}, {"a", "c"}}
+	file := writeFile(t, "config.yml", good[0])
+	exporter, log := startExporter(t, "--config.file="+file, "--web.enable-lifecycle", "--discovery.interval=50ms")
+
+	var scrapes atomic.Int64
+	done := make(chan struct{})
+	var scrapers sync.WaitGroup
+	for range 4 {
+		scrapers.Go(func() {
+			for !closed(done) {
+				body, err := get(t.Context(), http.MethodGet, exporter+"/metrics", http.StatusOK)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				verdict, err := oracle.Check(bytes.NewReader(body), map[string]int{"a": stores, "b": stores, "c": stores})
+				if err != nil || len(verdict.Wrong) > 0 || verdict.Absent > 0 {
+					t.Errorf("%v: %q, %d gauges absent", err, verdict.Wrong, verdict.Absent)
+					return
+				}
+				if !slices.ContainsFunc(sets, func(s []string) bool { return slices.Equal(s, verdict.Clusters) }) {
+					t.Errorf("a page has the clusters %q", verdict.Clusters)
+					return
+				}
+				scrapes.Add(1)
+			}
+		})
+	}
+	for i := range 1000 {
+		content, want := good[i%len(good)], http.StatusOK
+		if i%5 == 4 {
+			content, want = "clusters:\n- name: [\n", http.StatusInternalServerError
+		}
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		body, err := get(t.Context(), http.MethodPost, exporter+"/-/reload", want)
+		if err != nil || want != http.StatusOK && !strings.Contains(string(body), "config.yml:3") {
+			t.Fatalf("reload %d: %v: %s", i, err, body)
+		}
+	}
+	close(done)
+	scrapers.Wait()
+	if scrapes.Load() < 10 {
+		t.Errorf("only %d scrapes in a thousand reloads", scrapes.Load())
+	}
+	if lines := log.matching("level=warn"); len(lines) > 0 {
+		t.Errorf("the log says %q", lines)
+	}
+}
+
+func closed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// get sends a request without a body, and returns the body of the answer.
+func get(ctx context.Context, method, url string, status int) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != status {
+		err = fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, body)
+	}
+	return body, err
+}
+
+// A thousand scrapes, most of them with a fault: neither memory nor goroutines grow.
+func TestNothingIsLeftBehind(t *testing.T) {
+	const stores = 3
+	whole := oracle.Oracle{Stores: stores}
+	answers := []http.Handler{
+		whole,
+		status(500, "<html>oops</html>"),
+		status(200, "<html>log in</html>"),
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 200<<10)) }), // Over the limit.
+		redirect("http://127.0.0.1:1/"),
+		status(422, `{"status":"error","errorType":"execution","error":"no"}`),
+		status(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`),
+	}
+	var round atomic.Int64
+	upstream := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answers[round.Load()%int64(len(answers))].ServeHTTP(w, r)
+	}))
+	exporter, _ := startExporter(t, "--discovery.interval=1ms", "--config.file="+writeFile(t, "config.yml",
+		"clusters:\n- name: a\n  upstream: {url: "+upstream+", body_size_limit: 100KB}\n"))
+	var before, after runtime.MemStats
+	var goroutines int
+	for i := range 1000 {
+		if i == 200 {
+			goroutines = runtime.NumGoroutine()
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+		}
+		round.Store(int64(i))
+		body, err := get(t.Context(), http.MethodGet, exporter+"/metrics", http.StatusOK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verdict, err := oracle.Check(bytes.NewReader(body), map[string]int{"a": stores}); err != nil || len(verdict.Wrong) > 0 {
+			t.Fatalf("scrape %d: %v: %q", i, err, verdict.Wrong)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 2<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", before.HeapAlloc, after.HeapAlloc)
+	}
+	if grown := runtime.NumGoroutine() - goroutines; grown > 10 {
+		t.Errorf("there are %d goroutines more than after 200 scrapes", grown)
+	}
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+// Series is one series of an instant query's answer.
+type Series struct {
+	Labels map[string]string
+	Value  float64
+}
+
+// Query asks the server at base an instant query, without any code of the exporter. At is a Unix time, or "".
+func Query(ctx context.Context, client *http.Client, base, expression, at string) ([]Series, error) {
+	form := url.Values{"query": {expression}, "nocache": {"1"}} // Without it VictoriaMetrics answers as of 30 s ago.
+	if at != "" {
+		form.Set("time", at)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/query?"+form.Encode(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Status string
+		Error  string
+		Data   struct {
+			Result []struct {
+				Metric map[string]string
+				Value  [2]any
+			}
+		}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return nil, err
+	}
+	if answer.Status != "success" {
+		return nil, fmt.Errorf("%s: %s", expression, answer.Error)
+	}
+	var all []Series
+	for _, r := range answer.Data.Result {
+		text, _ := r.Value[1].(string)
+		v, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%s: the value of %v: %w", expression, r.Metric, err)
+		}
+		all = append(all, Series{r.Metric, v})
+	}
+	return all, nil
+}
