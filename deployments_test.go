@@ -100,7 +100,7 @@ clusters:
 	exporter, log := startExporter(t, "--config.file="+writeFile(t, "config.yml", config.String()))
 	federation := startPrometheus(t, "federation", time.Second, stack.Target{Job: "operator_store", Address: stack.Host(exporter), Path: "/metrics"})
 
-	gauges := requireTruth(t, federation.URL, upstream.URL, func(f federated) []subject {
+	gauges := requireTruth(t, federation.URL, upstream.URL, 0, func(f federated) []subject {
 		all := slices.Clone(subjects)
 		for i := range 2 {
 			instance := fmt.Sprintf("tikv%d:20180", i)

@@ -133,8 +133,8 @@ func (s *soak) run(ctx context.Context) error {
 	for i := range s.scrapers {
 		all.Go(func() { s.scrape(running, rand.New(rand.NewPCG(s.seed, uint64(i)))) })
 	}
-	all.Go(func() { s.toggle(running, rand.New(rand.NewPCG(s.seed, 1000))) })                 
-	all.Go(func() { s.reload(running, exporter, file, rand.New(rand.NewPCG(s.seed, 2000))) }) 
+	all.Go(func() { s.toggle(running, rand.New(rand.NewPCG(s.seed, 1000))) })
+	all.Go(func() { s.reload(running, exporter, file, rand.New(rand.NewPCG(s.seed, 2000))) })
 	all.Wait()
 	if err := ctx.Err(); err != nil {
 		return err
