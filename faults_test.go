@@ -425,10 +425,12 @@ func changed(body []byte, change func([]point) []point) []byte {
 	return body
 }
 
-// first changes the first series, which is of the first store.
+// first changes a series of the first store, if the answer is about it.
 func first(change func(*point)) func([]point) []point {
 	return func(all []point) []point {
-		change(&all[0])
+		if len(all) > 0 && all[0].Metric["instance"] == "tikv-0:20180" {
+			change(&all[0])
+		}
 		return all
 	}
 }
@@ -445,6 +447,9 @@ func typed(name, value string) func([]point) []point {
 // buckets gives the first store those counts, by le.
 func buckets(counts ...string) func([]point) []point {
 	return func(all []point) []point {
+		if len(all) == 0 || all[0].Metric["instance"] != "tikv-0:20180" {
+			return all
+		}
 		var others []point
 		for _, p := range all {
 			if p.Metric["instance"] != all[0].Metric["instance"] {

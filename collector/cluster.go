@@ -17,9 +17,9 @@ import (
 	"github.com/operator-store/operator_store_exporter/transport"
 )
 
-// The first query tells the instant of all others. It is cheap: one that takes longer than this share
-// of the time there is has failed, and the others are asked without it.
-const firstQueryShare = 1.0 / 3
+// The first query tells the instant of all others, and start_time whether windows hold. They are cheap: one that takes longer
+// than this share of the time there is has failed, and leaves time to do without it.
+const cheapShare = 1.0 / 3
 
 // Upstream is what a scrape needs of a query API. Its errors are of type *transport.Error.
 type Upstream interface {
@@ -48,9 +48,10 @@ type cluster struct {
 
 	queuedBefore uint64 // The requests that waited before a reload.
 
-	finder finder
-	found  background
-	rounds coalescer
+	finder  finder
+	windows *windows
+	found   background
+	rounds  coalescer
 
 	journal journal
 }
@@ -82,8 +83,8 @@ func (c *cluster) ask(ctx context.Context) *round {
 		all[q] = c.result(ctx, q)
 	}
 	var instant time.Time
-	first, cancel := withShare(ctx, firstQueryShare)
-	all[queryUp].run(found.chunks[0], func() (vector promql.Vector, err error) {
+	first, cancel := withShare(ctx, cheapShare)
+	all[queryUp].run(found.chunks[0].targets, func() (vector promql.Vector, err error) {
 		vector, instant, err = c.upstream.Query(first, found.chunks[0].expressions[queryUp], time.Time{})
 		return vector, err
 	})
@@ -93,8 +94,35 @@ func (c *cluster) ask(ctx context.Context) *round {
 		instant = instant.Truncate(time.Millisecond) // As the API takes it: asked and told are the same.
 	}
 
+	cheap, cancel := withShare(ctx, cheapShare)
+	defer cancel()
+	query := func(q *Query, expression string) func() (promql.Vector, error) {
+		ctx := ctx
+		if q == queryStartTime {
+			ctx = cheap
+		}
+		return func() (promql.Vector, error) {
+			vector, _, err := c.upstream.Query(ctx, expression, instant)
+			return vector, err
+		}
+	}
 	var others errgroup.Group
 	others.SetLimit(int(c.config.Upstream.ConcurrencyLimit)) // Upstream itself would let them wait too, a goroutine each.
+	bucketChunks := map[*Query][]bucketChunk{}
+	for _, q := range instantQueries {
+		if !q.buckets() || len(found.asked) == 0 {
+			continue
+		}
+		bucketChunks[q] = c.windows.plan(q, found)
+		for _, chunk := range bucketChunks[q] { // First, for they take longest.
+			others.Go(func() error {
+				began := time.Now()
+				all[q].run(chunk.targets, query(q, chunk.expression))
+				c.windows.took(q, chunk, time.Since(began))
+				return nil
+			})
+		}
+	}
 	for i, chunk := range found.chunks {
 		for _, q := range instantQueries {
 			expression, asked := chunk.expressions[q]
@@ -102,15 +130,27 @@ func (c *cluster) ask(ctx context.Context) *round {
 				continue
 			}
 			others.Go(func() error {
-				all[q].run(chunk, func() (promql.Vector, error) {
-					vector, _, err := c.upstream.Query(ctx, expression, instant)
-					return vector, err
-				})
+				all[q].run(chunk.targets, query(q, expression))
 				return nil
 			})
 		}
 	}
 	_ = others.Wait() // The results hold the errors.
+	for q, chunks := range bucketChunks {
+		again := c.windows.settle(all[q], chunks, all[queryStartTime])
+		all[q].forget(again)
+		bucketChunks[q] = c.windows.whole(q, again, maxMatcherValues)
+		for _, chunk := range bucketChunks[q] {
+			others.Go(func() error {
+				all[q].run(chunk.targets, query(q, chunk.expression))
+				return nil
+			})
+		}
+	}
+	_ = others.Wait() // As above.
+	for q, chunks := range bucketChunks {
+		c.windows.settle(all[q], chunks, all[queryStartTime])
+	}
 	r := c.newRound(all)
 	r.instant = instant
 	r.reportStores(found, all)
@@ -131,7 +171,7 @@ func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 		return c.newRound(found.results)
 	}
 	late := c.result(ctx, queryTargets)
-	late.run(chunk{}, func() (promql.Vector, error) {
+	late.run(nil, func() (promql.Vector, error) {
 		return nil, &transport.Error{
 			Reason: transport.ReasonTimeout, Request: "find the targets for the first time",
 			Err: errors.New("no answer in time"), Remedy: transport.RemedyTimeout,

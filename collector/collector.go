@@ -90,6 +90,7 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 		}
 		timeout += c.PD.Timeout
 	}
+	planner := newPlanner(c.RateWindow.String(), c.Selector, replicas)
 	next := &cluster{
 		name:     c.Name,
 		config:   c,
@@ -103,9 +104,10 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 			configured: configured,
 			lookback:   opts.Lookback,
 			limit:      int(c.StoreLimit),
-			planner:    newPlanner(c.RateWindow.String(), c.Selector, replicas),
+			planner:    planner,
 		},
-		found: newBackground(opts.Interval, time.Duration(timeout)),
+		windows: newWindows(!c.BucketWindows, int(c.StoresPerQuery), planner),
+		found:   newBackground(opts.Interval, time.Duration(timeout)),
 	}
 	if opts.Previous != nil {
 		next.inherit(opts.Previous)

@@ -381,7 +381,7 @@ func TestGauges(t *testing.T) {
 }
 
 func TestScrapesAtTheSameTimeShareARound(t *testing.T) {
-	const perRound = 8
+	const perRound = 9
 	for _, tc := range []struct {
 		name   string
 		second time.Duration // The second scrape's timeout; the first one has 10 s.

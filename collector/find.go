@@ -54,7 +54,7 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 		f.known, f.targets, f.stores, f.told, f.heard = previous.known, previous.targets, previous.stores, previous.told, previous.heard
 	}
 	run := func(q *Query, ask func() error) {
-		f.results[q].run(chunk{}, func() (promql.Vector, error) { return nil, ask() })
+		f.results[q].run(nil, func() (promql.Vector, error) { return nil, ask() })
 	}
 	for _, q := range []*Query{queryTargets, queryStoreIDs, queryPD} {
 		f.results[q] = c.result(ctx, q)

@@ -3,13 +3,12 @@
 package collector
 
 import (
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql"
+
+	"github.com/operator-store/operator_store_exporter/histogram"
 )
 
 // Gauge is one number that the exporter tells of each store.
@@ -98,11 +97,11 @@ type said map[*Query]answer
 // twins describes the targets that share the store's identity, and is empty where there is but one.
 func (s said) twins() string {
 	for q, a := range s {
-		if q.grouped || len(a) < 2 {
+		if q.grouped || len(a.series) < 2 {
 			continue
 		}
-		targets := make([]string, len(a))
-		for i, sample := range a {
+		targets := make([]string, len(a.series))
+		for i, sample := range a.series {
 			targets[i] = sample.Metric.String()
 		}
 		slices.Sort(targets)
@@ -112,7 +111,10 @@ func (s said) twins() string {
 }
 
 // An answer is the part of a query's result that is about one store; it may be empty.
-type answer []promql.Sample
+type answer struct {
+	series    []promql.Sample
+	histogram histogram.Histogram // What the series are, if they are buckets.
+}
 
 // up is upstream's own up. A target without one is not scraped any more, unless its series are
 // fresh: then it was not upstream who scraped it, and upstream can't tell.
@@ -121,18 +123,18 @@ func up(s said) (float64, bool) {
 	switch {
 	case !asked:
 		return 0, false
-	case len(a) > 0:
-		return a[0].F, true
+	case len(a.series) > 0:
+		return a.series[0].F, true
 	default:
 		last, known := s[queryLastScrape]
-		return 0, known && len(last) == 0
+		return 0, known && len(last.series) == 0
 	}
 }
 
 // sample is the one series of a query that has one a target.
 func sample(q *Query) value {
 	return func(s said) (float64, bool) {
-		if a := s[q]; len(a) == 1 {
+		if a := s[q].series; len(a) == 1 {
 			return a[0].F, true
 		}
 		return 0, false
@@ -142,7 +144,7 @@ func sample(q *Query) value {
 // typed is the series of a query that has the label type.
 func typed(q *Query, name string) value {
 	return func(s said) (float64, bool) {
-		for _, sample := range s[q] {
+		for _, sample := range s[q].series {
 			if sample.Metric.Get("type") == name {
 				return sample.F, true
 			}
@@ -153,42 +155,26 @@ func typed(q *Query, name string) value {
 
 // quantile is what PromQL's histogram_quantile says of a query's buckets.
 func quantile(phi float64, q *Query) value {
+	q.quantiles = append(q.quantiles, phi)
 	return func(s said) (float64, bool) {
-		buckets, ok := buckets(s[q])
-		if !ok {
+		h := s[q].histogram
+		if h.Layout() == nil {
 			return 0, false
 		}
-		v, _, _, _, _, _ := promql.BucketQuantile(phi, buckets)
-		return v, true
+		v, _, ok := h.Quantile(phi)
+		return v, ok
 	}
 }
 
 // count is the rate of observations: the +Inf bucket.
 func count(q *Query) value {
 	return func(s said) (float64, bool) {
-		buckets, ok := buckets(s[q])
-		if !ok {
+		h := s[q].histogram
+		if h.Layout() == nil {
 			return 0, false
 		}
-		i := slices.IndexFunc(buckets, func(b promql.Bucket) bool { return math.IsInf(b.UpperBound, +1) })
-		if i < 0 {
-			return 0, false
-		}
-		return buckets[i].Count, true
+		return h.Count(), true
 	}
-}
-
-// buckets reads the label le of each series. One that is no number leaves no histogram.
-func buckets(a answer) (promql.Buckets, bool) {
-	all := make(promql.Buckets, 0, len(a))
-	for _, s := range a {
-		bound, err := strconv.ParseFloat(s.Metric.Get(model.BucketLabel), 64)
-		if err != nil {
-			return nil, false
-		}
-		all = append(all, promql.Bucket{UpperBound: bound, Count: s.F})
-	}
-	return all, len(all) > 0
 }
 
 func ratio(numerator, denominator value) value {

@@ -55,7 +55,9 @@ func (p planner) plan(targets []stores.Identity) []chunk {
 		matchers := p.matchers(part)
 		expressions := make(map[*Query]string, len(instantQueries))
 		for q, e := range p.expressions {
-			expressions[q] = e.With(matchers, p.groupBy)
+			if !q.buckets() { // Their chunks are others.
+				expressions[q] = e.With(matchers, p.groupBy)
+			}
 		}
 		chunks = append(chunks, chunk{part, expressions})
 	}

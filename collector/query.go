@@ -14,6 +14,12 @@ type Query struct {
 	Name    string // The label query of the exporter's own metrics.
 	Expr    string // PromQL; W stands for the rate window.
 	grouped bool
+
+	quantiles []float64 // What the gauges want of its buckets.
+}
+
+func grouped(name, expression string) *Query {
+	return &Query{Name: name, Expr: expression, grouped: true}
 }
 
 // buckets tells whether the answer is the buckets of a histogram.
@@ -22,18 +28,21 @@ func (q *Query) buckets() bool { return strings.Contains(q.Expr, "_bucket[") }
 // The queries. Metrics, types and labels are TiKV's own, see docs/metrics.md.
 var (
 	// The vector(0) makes sure that there is an answer, for its timestamp is the scrape's instant.
-	queryUp = &Query{"up", `up or vector(0)`, false}
+	queryUp = &Query{Name: "up", Expr: `up or vector(0)`}
 
 	// One of TiKV's own series tells when TiKV was last scraped, for up is there when TiKV is not. Every
 	// version of TiKV has this one.
-	queryLastScrape = &Query{"last_scrape", `timestamp(tikv_store_size_bytes{type="available"})`, false}
+	queryLastScrape = &Query{Name: "last_scrape", Expr: `timestamp(tikv_store_size_bytes{type="available"})`}
 
-	queryStorageCommands = &Query{"storage_commands", `sum by (job, instance) (rate(tikv_storage_command_total[W]))`, true}
-	queryGRPCDuration    = &Query{"grpc_duration", `sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[W]))`, true}
-	queryStoreSize       = &Query{"store_size", `sum by (job, instance, type) (tikv_store_size_bytes{type=~"used|available|capacity"})`, true}
-	queryCPUSeconds      = &Query{"cpu_seconds", `sum by (job, instance) (rate(process_cpu_seconds_total[W]))`, true}
-	queryCPUQuota        = &Query{"cpu_quota", `sum by (job, instance) (tikv_server_cpu_cores_quota)`, true}
-	queryRaftLogLag      = &Query{"raft_log_lag", `sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[W]))`, true}
+	// A process that has started anew may have other buckets.
+	queryStartTime = grouped("start_time", `sum by (job, instance) (process_start_time_seconds)`)
+
+	queryStorageCommands = grouped("storage_commands", `sum by (job, instance) (rate(tikv_storage_command_total[W]))`)
+	queryGRPCDuration    = grouped("grpc_duration", `sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[W]))`)
+	queryStoreSize       = grouped("store_size", `sum by (job, instance, type) (tikv_store_size_bytes{type=~"used|available|capacity"})`)
+	queryCPUSeconds      = grouped("cpu_seconds", `sum by (job, instance) (rate(process_cpu_seconds_total[W]))`)
+	queryCPUQuota        = grouped("cpu_quota", `sum by (job, instance) (tikv_server_cpu_cores_quota)`)
+	queryRaftLogLag      = grouped("raft_log_lag", `sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[W]))`)
 )
 
 // What else is asked for, and reported as queries are: the targets, the stores of which PD tells upstream, and
@@ -46,7 +55,7 @@ var (
 
 // instantQueries are all but queryUp asked at the instant that queryUp's answer tells.
 var instantQueries = []*Query{
-	queryUp, queryLastScrape, queryStorageCommands, queryGRPCDuration, queryStoreSize,
+	queryUp, queryLastScrape, queryStartTime, queryStorageCommands, queryGRPCDuration, queryStoreSize,
 	queryCPUSeconds, queryCPUQuota, queryRaftLogLag,
 }
 

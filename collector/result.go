@@ -4,11 +4,8 @@ package collector
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -45,8 +42,8 @@ func newResult(q *Query, replicas []string, count func(transport.Reason)) *resul
 	}
 }
 
-// run asks about one chunk and keeps what comes of it.
-func (r *result) run(c chunk, ask func() (promql.Vector, error)) {
+// run asks about targets and keeps what comes of it.
+func (r *result) run(targets []stores.Identity, ask func() (promql.Vector, error)) {
 	start := time.Now()
 	vector, err := ask()
 	duration := time.Since(start)
@@ -58,24 +55,19 @@ func (r *result) run(c chunk, ask func() (promql.Vector, error)) {
 	if err != nil {
 		r.errs = append(r.errs, err)
 		r.count(transport.ReasonOf(err))
-		for _, t := range c.targets {
+		for _, t := range targets {
 			r.unanswered[t] = true
 		}
 		return
 	}
 	// The matchers of a chunk are those of jobs and those of instances: they fit targets of other chunks too.
-	asked := make(map[stores.Identity]bool, len(c.targets))
-	for _, t := range c.targets {
+	asked := make(map[stores.Identity]bool, len(targets))
+	for _, t := range targets {
 		asked[t] = true
 	}
 	for _, s := range vector {
 		if t := identity(s); asked[t] {
 			r.add(t, s)
-		}
-	}
-	if r.query.buckets() {
-		for t := range asked {
-			r.checkBuckets(t)
 		}
 	}
 }
@@ -95,13 +87,14 @@ func (r *result) add(target stores.Identity, s promql.Sample) {
 		r.answers[target] = replicas
 	}
 	replica := r.replica(s)
-	if r.query.grouped && slices.ContainsFunc(replicas[replica], func(o promql.Sample) bool {
-		return o.Metric.Get(model.BucketLabel) == s.Metric.Get(model.BucketLabel) && o.Metric.Get("type") == s.Metric.Get("type")
+	// Those of buckets are looked through when they are made a histogram.
+	if r.query.grouped && !r.query.buckets() && slices.ContainsFunc(replicas[replica].series, func(o promql.Sample) bool {
+		return o.Metric.Get("type") == s.Metric.Get("type")
 	}) {
 		r.refuse(target, "the answer has a series twice")
 		return
 	}
-	replicas[replica] = append(replicas[replica], s)
+	replicas[replica] = answer{series: append(replicas[replica].series, s)}
 }
 
 // refuse drops what was answered about one target.
@@ -111,25 +104,6 @@ func (r *result) refuse(target stores.Identity, why string) {
 	delete(r.answers, target)
 }
 
-// checkBuckets refuses what is no histogram. PromQL would leave such buckets out, or give NaN without a word.
-func (r *result) checkBuckets(t stores.Identity) {
-	for _, a := range r.answers[t] {
-		top := false
-		for _, s := range a {
-			bound, err := strconv.ParseFloat(s.Metric.Get(model.BucketLabel), 64)
-			if err != nil {
-				r.refuse(t, fmt.Sprintf("the answer has a bucket without a bound: le=%q", s.Metric.Get(model.BucketLabel)))
-				return
-			}
-			top = top || math.IsInf(bound, +1)
-		}
-		if !top {
-			r.refuse(t, `the answer has buckets, but not the one of le="+Inf"`)
-			return
-		}
-	}
-}
-
 // replica names the replica that s is from, "" where there are no replicas.
 func (r *result) replica(s promql.Sample) string {
 	values := make([]string, len(r.replicas))
@@ -137,6 +111,15 @@ func (r *result) replica(s promql.Sample) string {
 		values[i] = s.Metric.Get(l)
 	}
 	return strings.Join(values, "\xff")
+}
+
+// forget drops what was answered about targets, which are asked again.
+func (r *result) forget(targets []stores.Identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range targets {
+		delete(r.answers, t)
+	}
 }
 
 // answered tells whether upstream said anything about target, if only that there is nothing.
@@ -182,7 +165,7 @@ func (r results) freshest(t stores.Identity) (string, bool) {
 		return "", false
 	}
 	for replica, a := range r[queryLastScrape].answers[t] {
-		scraped[replica] = a[0].F
+		scraped[replica] = a.series[0].F
 	}
 	return slices.MinFunc(slices.Collect(maps.Keys(scraped)), func(a, b string) int {
 		return cmp.Or(cmp.Compare(scraped[b], scraped[a]), strings.Compare(a, b))

@@ -142,7 +142,7 @@ func (r *round) judge(m stores.Match, all results) []float64 {
 	case !found:
 		// That upstream does not know the store is known only if upstream answered.
 		if len(all[queryUp].errs) == 0 {
-			s = said{queryUp: nil, queryLastScrape: nil}
+			s = said{queryUp: answer{}, queryLastScrape: answer{}}
 		}
 	default:
 		if !all[queryUp].answered(target.Identity) && !all[queryLastScrape].answered(target.Identity) {

@@ -145,8 +145,8 @@ func TestQueriesAtOnceAreBounded(t *testing.T) {
 		}
 		close(gate)
 		done.Wait()
-		if n := f.count() - before; n != 4*8 {
-			t.Errorf("%d queries in all, want 32", n)
+		if n := f.count() - before; n != 4*9 {
+			t.Errorf("%d queries in all, want 36", n)
 		}
 	})
 }

@@ -41,6 +41,9 @@ type Cluster struct {
 	Stores        []Store     `yaml:"stores,omitempty"`
 	PD            *PD         `yaml:"pd,omitempty"`
 	StoreLimit    Limit       `yaml:"store_limit,omitempty"` // Stores of which gauges are made.
+	// StoresPerQuery is how many stores one query of buckets is about, 0 to learn it.
+	StoresPerQuery Limit `yaml:"stores_per_query,omitempty"`
+	BucketWindows  bool  `yaml:"bucket_windows,omitempty"` // Only the buckets that the quantiles need are asked for.
 
 	line int
 }
@@ -189,7 +192,7 @@ func (c *Config) check() error {
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (c *Cluster) UnmarshalYAML(node *yaml.Node) error {
 	type plain Cluster
-	*c = Cluster{RateWindow: DefaultRateWindow, StoreLimit: DefaultStoreLimit, line: node.Line}
+	*c = Cluster{RateWindow: DefaultRateWindow, StoreLimit: DefaultStoreLimit, BucketWindows: true, line: node.Line}
 	if err := node.Load((*plain)(c), yaml.WithKnownFields()); err != nil {
 		return err
 	}

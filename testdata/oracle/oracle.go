@@ -18,7 +18,10 @@ import (
 )
 
 // Oracle is an http.Handler for the query API. It answers for stores 0 … Stores-1.
-type Oracle struct{ Stores int }
+type Oracle struct {
+	Stores int
+	Frozen time.Time // If it is set, it is always this time.
+}
 
 // Address is the store's address as PD tells it.
 func Address(store int) string { return fmt.Sprintf("tikv-%d:20160", store) }
@@ -143,7 +146,7 @@ func (o Oracle) all(metric string, timestamps bool, ms int64) []series {
 			histogram(grpcFirst)
 		case "tikv_raftstore_log_lag_bucket":
 			histogram(lagFirst)
-		case "tikv_server_info":
+		case "tikv_server_info", "process_start_time_seconds":
 			add(1)
 		case "pd_scheduler_store_status":
 			all = append(all, series{map[string]string{"address": Address(i), "store": ID(i), "type": "store_capacity"}, 1})
@@ -157,6 +160,9 @@ func (o Oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	if at, err := strconv.ParseFloat(r.FormValue("time"), 64); err == nil {
 		now = time.UnixMilli(int64(at*1000 + 0.5))
+	}
+	if !o.Frozen.IsZero() {
+		now = o.Frozen
 	}
 	var result []any
 	kind := "vector"

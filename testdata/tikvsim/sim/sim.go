@@ -250,6 +250,8 @@ func (s *Store) write(w *bytes.Buffer) bool {
 		cpu = math.Floor(cpu)
 	}
 	fmt.Fprintf(w, "process_cpu_seconds_total %g\n", cpu)
+	head(w, "process_start_time_seconds", "gauge")
+	fmt.Fprintf(w, "process_start_time_seconds %d\n", s.started.Unix())
 
 	head(w, "tikv_storage_command_total", "counter")
 	for i, rate := range s.truth.Commands {
@@ -318,6 +320,8 @@ type process struct{ started time.Time }
 func (p *process) write(w *bytes.Buffer) bool {
 	head(w, "process_cpu_seconds_total", "counter")
 	fmt.Fprintf(w, "process_cpu_seconds_total %g\n", 3*time.Since(p.started).Seconds())
+	head(w, "process_start_time_seconds", "gauge")
+	fmt.Fprintf(w, "process_start_time_seconds %d\n", p.started.Unix())
 	return true
 }
 

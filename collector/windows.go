@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/operator-store/operator_store_exporter/expr"
+	"github.com/operator-store/operator_store_exporter/histogram"
+	"github.com/operator-store/operator_store_exporter/stores"
+)
+
+// A query of buckets is most of what upstream has to do, and of most of its buckets nobody needs to know. So each target is
+// asked only for those around which its quantiles lay the last time: its window. Whether that sufficed is seen from the
+// answer; where it did not, all buckets are asked for in the same scrape.
+type windows struct {
+	off     bool
+	pinned  int // Targets a query, 0 to learn it.
+	planner planner
+
+	mu      sync.Mutex
+	layouts map[string]*histogram.Layout // By their les: most targets have the same one.
+	queries map[*Query]*learned
+}
+
+// learned is what is known for one query.
+type learned struct {
+	targets map[stores.Identity]window
+	size    int // Targets a query.
+
+	// What was planned, as long as it holds.
+	found  *found
+	stale  bool
+	chunks []bucketChunk
+}
+
+// window is what one target's buckets were like.
+type window struct {
+	started float64 // When its process started, as a Unix time.
+	layout  *histogram.Layout
+	places  [][2]int // From and to, of each quantile.
+}
+
+// bucketChunk is as many targets as one query of buckets may name.
+type bucketChunk struct {
+	targets    []stores.Identity
+	les        []string // Of the buckets that are asked for; nil for all.
+	expression string
+}
+
+// The number of targets a query is learned from how long upstream takes for it: several shorter ones go on side by side.
+const (
+	leastSize = 25
+	slow      = 100 * time.Millisecond
+	quick     = 20 * time.Millisecond
+)
+
+// margin is how many bounds more than it needs a window has to either side, for quantiles move.
+const margin = 1
+
+const maxLayouts = 1000
+
+func newWindows(off bool, pinned int, p planner) *windows {
+	return &windows{off: off, pinned: pinned, planner: p, layouts: map[string]*histogram.Layout{}, queries: map[*Query]*learned{}}
+}
+
+func (w *windows) of(q *Query) *learned {
+	l := w.queries[q]
+	if l == nil {
+		l = &learned{targets: map[stores.Identity]window{}, size: min(cmp.Or(w.pinned, maxMatcherValues), maxMatcherValues)}
+		w.queries[q] = l
+	}
+	return l
+}
+
+// plan returns the chunks of a query of buckets about all targets that were found.
+func (w *windows) plan(q *Query, f *found) []bucketChunk {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.of(q)
+	if l.found == f && !l.stale {
+		return l.chunks
+	}
+	var known, unknown []stores.Identity
+	wanted := map[stores.Identity]bool{}
+	for _, t := range f.asked {
+		wanted[t] = true
+		if before, ok := l.targets[t]; ok && !w.off && !before.whole() {
+			known = append(known, t)
+		} else {
+			unknown = append(unknown, t)
+		}
+	}
+	maps.DeleteFunc(l.targets, func(t stores.Identity, _ window) bool { return !wanted[t] })
+	l.found, l.stale, l.chunks = f, false, w.whole(q, unknown, l.size)
+	// Those whose quantiles lie in like places go into one chunk.
+	slices.SortFunc(known, func(a, b stores.Identity) int {
+		x, y := l.targets[a], l.targets[b]
+		return cmp.Or(strings.Compare(x.layout.Les()[0], y.layout.Les()[0]), slices.CompareFunc(x.places, y.places, func(a, b [2]int) int { return cmp.Or(a[0]-b[0], a[1]-b[1]) }), a.Compare(b))
+	})
+	for alike := range slices.Chunk(known, even(len(known), l.size)) {
+		for _, part := range split(alike) {
+			les := map[string]bool{}
+			for _, t := range part {
+				l.targets[t].add(les)
+			}
+			chunk := bucketChunk{targets: part, les: slices.Sorted(maps.Keys(les))}
+			chunk.expression = w.expression(q, part, chunk.les)
+			l.chunks = append(l.chunks, chunk)
+		}
+	}
+	return l.chunks
+}
+
+// whole tells whether all buckets were needed, as where a quantile lies beyond the last bound.
+func (w window) whole() bool {
+	return slices.Contains(w.places, [2]int{0, len(w.layout.Les()) - 1})
+}
+
+// add adds the labels le of the window, with its margins and +Inf.
+func (w window) add(les map[string]bool) {
+	all := w.layout.Les()
+	for _, p := range w.places {
+		for i := max(0, p[0]-margin); i <= min(len(all)-1, p[1]+margin); i++ {
+			les[all[i]] = true
+		}
+	}
+	les[all[len(all)-1]] = true
+}
+
+// whole returns chunks that ask for all buckets, of about the same size.
+func (w *windows) whole(q *Query, targets []stores.Identity, size int) []bucketChunk {
+	var chunks []bucketChunk
+	for part := range slices.Chunk(targets, even(len(targets), size)) {
+		for _, part := range split(part) {
+			chunks = append(chunks, bucketChunk{part, nil, w.expression(q, part, nil)})
+		}
+	}
+	return chunks
+}
+
+// even is how many of n go into each chunk, so that each has at most size and about the same number.
+func even(n, size int) int {
+	chunks := (n + size - 1) / size
+	return max(1, (n+chunks-1)/max(1, chunks))
+}
+
+func (w *windows) expression(q *Query, targets []stores.Identity, les []string) string {
+	matchers := w.planner.matchers(targets)
+	if les != nil {
+		matchers = append(matchers, expr.OneOf(model.BucketLabel, les))
+	}
+	return w.planner.expressions[q].With(matchers, w.planner.groupBy)
+}
+
+// took learns from how long upstream took for a chunk.
+func (w *windows) took(q *Query, c bucketChunk, d time.Duration) {
+	if w.pinned > 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.of(q)
+	switch {
+	case len(c.targets) > l.size/2 && d > slow && l.size > leastSize:
+		l.size, l.stale = max(leastSize, l.size/2), true
+	case len(c.targets) == l.size && d < quick && l.size < maxMatcherValues:
+		l.size, l.stale = min(maxMatcherValues, 2*l.size), true
+	}
+}
+
+// settle makes histograms of what came back of chunks, and learns from them. It returns the targets that must be asked for
+// all of their buckets. Nothing else may use the result meanwhile.
+func (w *windows) settle(r *result, chunks []bucketChunk, started *result) (again []stores.Identity) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := w.of(r.query)
+	for _, c := range chunks {
+		for _, t := range c.targets {
+			if len(r.answers[t]) == 0 {
+				continue
+			}
+			before := l.targets[t]
+			now, err := w.read(r, t, before, c.les, started)
+			switch {
+			case err != nil && c.les != nil:
+				again = append(again, t)
+			case err != nil:
+				r.refuse(t, "the answer has "+err.Error())
+				l.forget(t)
+			case now.layout == nil:
+				l.forget(t)
+			case before.layout != now.layout || before.started != now.started || !slices.Equal(before.places, now.places):
+				l.targets[t], l.stale = now, true
+			}
+		}
+	}
+	return again
+}
+
+func (l *learned) forget(t stores.Identity) {
+	if _, ok := l.targets[t]; ok {
+		delete(l.targets, t)
+		l.stale = true
+	}
+}
+
+var errWindow = errors.New("other buckets than before")
+
+// read makes histograms of the answers about a target. The window that they tell has no layout where there can be none.
+func (w *windows) read(r *result, t stores.Identity, before window, les []string, started *result) (now window, err error) {
+	start, known := startOf(started, t)
+	if les != nil && (!known || start != before.started) {
+		return window{}, errWindow
+	}
+	now.started = start
+	can := known
+	for replica, a := range r.answers[t] {
+		h, err := w.histogram(a, before.layout, les)
+		if err != nil {
+			return window{}, err
+		}
+		for _, phi := range r.query.quantiles {
+			_, needs, ok := h.Quantile(phi)
+			if !ok && les != nil {
+				return window{}, errWindow
+			}
+			can = can && ok
+			now.places = append(now.places, needs)
+		}
+		can = can && h.Layout().Plain() && (now.layout == nil || now.layout == h.Layout())
+		now.layout = h.Layout()
+		r.answers[t][replica] = answer{histogram: h}
+	}
+	if !can {
+		now.layout = nil
+	}
+	return now, nil
+}
+
+// histogram reads an answer: one to les of a layout, or to all buckets.
+func (w *windows) histogram(a answer, layout *histogram.Layout, les []string) (histogram.Histogram, error) {
+	if les == nil {
+		var err error
+		if layout, err = w.layout(a); err != nil {
+			return histogram.Histogram{}, err
+		}
+	}
+	h := histogram.New(layout)
+	for _, s := range a.series {
+		place, ok := layout.Index(s.Metric.Get(model.BucketLabel))
+		if !ok || les != nil && h.Has(place) {
+			return h, errWindow
+		}
+		h.Add(place, s.F)
+	}
+	for _, le := range les {
+		if place, ok := layout.Index(le); ok && !h.Has(place) {
+			return h, errWindow
+		}
+	}
+	return h, nil
+}
+
+// layout is that of all buckets. Most targets share one.
+func (w *windows) layout(a answer) (*histogram.Layout, error) {
+	les := make([]string, len(a.series))
+	for i, s := range a.series {
+		les[i] = s.Metric.Get(model.BucketLabel)
+	}
+	slices.Sort(les)
+	if len(slices.Compact(slices.Clone(les))) < len(les) {
+		return nil, errors.New("a series twice")
+	}
+	key := strings.Join(les, "|")
+	if known := w.layouts[key]; known != nil {
+		return known, nil
+	}
+	layout, err := histogram.NewLayout(les)
+	if len(w.layouts) >= maxLayouts {
+		clear(w.layouts) // There are two in all versions of TiKV: this upstream makes them up.
+	}
+	if err == nil {
+		w.layouts[key] = layout
+	}
+	return layout, err
+}
+
+// startOf is when the target's process started, if that is known and the same for all replicas.
+func startOf(r *result, t stores.Identity) (float64, bool) {
+	start := math.NaN()
+	for _, a := range r.answers[t] {
+		for _, s := range a.series {
+			if !math.IsNaN(start) && start != s.F {
+				return 0, false
+			}
+			start = s.F
+		}
+	}
+	return start, r.answered(t) && !math.IsNaN(start)
+}
