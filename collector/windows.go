@@ -37,6 +37,8 @@ type learned struct {
 	targets map[stores.Identity]window
 	size    int // Targets a query.
 
+	bucketCost time.Duration // What upstream takes for one bucket of one target.
+
 	// What was planned, as long as it holds.
 	found  *found
 	stale  bool
@@ -59,9 +61,10 @@ type bucketChunk struct {
 
 // The number of targets a query is learned from how long upstream takes for it: several shorter ones go on side by side.
 const (
-	leastSize = 25
-	slow      = 100 * time.Millisecond
-	quick     = 20 * time.Millisecond
+	leastSize = 50
+	slow      = 250 * time.Millisecond
+	quick     = 60 * time.Millisecond
+	queryCost = 3 * time.Millisecond // Of a query by itself, here and there.
 )
 
 // margin is how many bounds more than it needs a window has to either side, for quantiles move.
@@ -107,18 +110,61 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 		x, y := l.targets[a], l.targets[b]
 		return cmp.Or(strings.Compare(x.layout.Les()[0], y.layout.Les()[0]), slices.CompareFunc(x.places, y.places, func(a, b [2]int) int { return cmp.Or(a[0]-b[0], a[1]-b[1]) }), a.Compare(b))
 	})
-	for alike := range slices.Chunk(known, even(len(known), l.size)) {
-		for _, part := range split(alike) {
-			les := map[string]bool{}
-			for _, t := range part {
-				l.targets[t].add(les)
+	for _, alike := range l.group(known) {
+		for part := range slices.Chunk(alike, even(len(alike), l.size)) {
+			for _, part := range split(part) {
+				chunk := bucketChunk{targets: part, les: slices.Sorted(maps.Keys(l.union(part)))}
+				chunk.expression = w.expression(q, part, chunk.les)
+				l.chunks = append(l.chunks, chunk)
 			}
-			chunk := bucketChunk{targets: part, les: slices.Sorted(maps.Keys(les))}
-			chunk.expression = w.expression(q, part, chunk.les)
-			l.chunks = append(l.chunks, chunk)
 		}
 	}
 	return l.chunks
+}
+
+// union are the labels le of the targets' windows.
+func (l *learned) union(targets []stores.Identity) map[string]bool {
+	les := map[string]bool{}
+	for _, t := range targets {
+		l.targets[t].add(les)
+	}
+	return les
+}
+
+// group cuts targets, which are in the order of their windows, where it is worth a query more: where fewer buckets are asked
+// for than all together would be, and what they cost, as far as that is learned, is more than a query by itself.
+func (l *learned) group(targets []stores.Identity) [][]stores.Identity {
+	var runs [][]stores.Identity // Of one and the same window.
+	for i, t := range targets {
+		if i > 0 && l.targets[t].layout == l.targets[targets[i-1]].layout && slices.Equal(l.targets[t].places, l.targets[targets[i-1]].places) {
+			runs[len(runs)-1] = append(runs[len(runs)-1], t)
+			continue
+		}
+		runs = append(runs, []stores.Identity{t})
+	}
+	// best is the least cost of the first runs, and from where the last group of them goes.
+	type plan struct {
+		cost time.Duration
+		from int
+	}
+	best := make([]plan, len(runs)+1)
+	for to := 1; to <= len(runs); to++ {
+		les, n := map[string]bool{}, 0
+		for from := to - 1; from >= 0; from-- {
+			l.targets[runs[from][0]].add(les)
+			n += len(runs[from])
+			queries := (n + l.size - 1) / l.size
+			cost := best[from].cost + time.Duration(queries)*queryCost + time.Duration(n*len(les))*l.bucketCost
+			if best[to].cost == 0 || cost < best[to].cost {
+				best[to] = plan{cost, from}
+			}
+		}
+	}
+	var groups [][]stores.Identity
+	for to := len(runs); to > 0; to = best[to].from {
+		groups = append(groups, slices.Concat(runs[best[to].from:to]...))
+	}
+	return groups
 }
 
 // whole tells whether all buckets were needed, as where a quantile lies beyond the last bound.
@@ -164,13 +210,15 @@ func (w *windows) expression(q *Query, targets []stores.Identity, les []string) 
 
 // took learns from how long upstream took for a chunk.
 func (w *windows) took(q *Query, c bucketChunk, d time.Duration) {
-	if w.pinned > 0 {
-		return
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.of(q)
+	if len(c.les) > 0 {
+		cost := max(0, d-queryCost) / time.Duration(len(c.targets)*len(c.les))
+		l.bucketCost += (cost - l.bucketCost) / 4
+	}
 	switch {
+	case w.pinned > 0:
 	case len(c.targets) > l.size/2 && d > slow && l.size > leastSize:
 		l.size, l.stale = max(leastSize, l.size/2), true
 	case len(c.targets) == l.size && d < quick && l.size < maxMatcherValues:

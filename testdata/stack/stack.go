@@ -102,6 +102,9 @@ func (p *Process) end(signal os.Signal) error {
 // Signal sends a signal to the process.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
+// PID is the process' number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Exited is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
@@ -164,7 +167,7 @@ func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval tim
 	if err := Retarget(dir, interval, targets); err != nil {
 		return nil, err
 	}
-	address, err := freeAddress(ctx)
+	address, err := FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -199,8 +202,8 @@ func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval tim
 	return p, nil
 }
 
-// freeAddress is an address on loopback at which nobody listens, for a server that does not tell which one it took.
-func freeAddress(ctx context.Context) (string, error) {
+// FreeAddress is an address on loopback at which nobody listens, for a server that does not tell which one it took.
+func FreeAddress(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
