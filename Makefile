@@ -21,7 +21,7 @@ LDFLAGS  := -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V
 # go ... leaves testdata out, where the simulator and the demo live.
 PACKAGES := ./... ./testdata/stack ./testdata/oracle ./testdata/tikvsim/... ./testdata/demo ./testdata/soak
 
-.PHONY: all build test unit lint fmt demo soak fuzz tools clean
+.PHONY: all build test unit lint fmt demo soak fuzz bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -53,6 +53,9 @@ fuzz: ## Each fuzz target for FUZZTIME.
 soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), with every answer checked.
 	$(GO) build -o $(BIN)/soak ./testdata/soak
 	@exec $(BIN)/soak -exporter ./operator_store_exporter $(if $(SOAK),-duration $(SOAK))
+
+bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): half an hour.
+	cd bench && $(GO) build -o $(BIN)/bench . && exec $(BIN)/bench $(if $(BENCH_STORES),-stores $(BENCH_STORES))
 
 tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/prometheus-old $(BIN)/victoria-metrics
 
@@ -89,6 +92,15 @@ $(BIN)/.victoria-metrics-$(VICTORIA_VERSION):
 	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$(VICTORIA_VERSION)
 	@touch $@
 
+$(BIN)/vmalert: $(BIN)/.vmalert-$(VICTORIA_VERSION)
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+$(BIN)/.vmalert-$(VICTORIA_VERSION):
+	@mkdir -p $(BIN)
+	@echo "Building vmalert $(VICTORIA_VERSION): a minute, the first time only."
+	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert@$(VICTORIA_VERSION)
+	@touch $@
+
 # A Prometheus of the 2.x that distributions ship. It no longer builds from its module, so it is Debian's own.
 $(BIN)/prometheus-old:
 	@mkdir -p $(BIN)/old
@@ -98,4 +110,4 @@ $(BIN)/prometheus-old:
 	rm -r $(BIN)/old
 
 clean: ## What was built; the tools stay.
-	rm -f operator_store_exporter $(BIN)/demo $(BIN)/soak
+	rm -f operator_store_exporter $(BIN)/demo $(BIN)/soak $(BIN)/bench

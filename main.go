@@ -112,6 +112,11 @@ func (s *serving) flags(app *kingpin.Application) {
 
 // run serves until ctx ends, then lets the scrapes under way finish.
 func (s *serving) run(ctx context.Context, stderr io.Writer) error {
+	for name, d := range map[string]time.Duration{"--discovery.lookback": *s.lookback, "--discovery.interval": *s.interval} {
+		if d <= 0 {
+			return fmt.Errorf("%s=%s: write a positive duration", name, d)
+		}
+	}
 	logger, slogger := s.logging.Loggers(stderr)
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(versioncollector.NewCollector(program),

@@ -79,6 +79,8 @@ func TestFlagsThatDoNotGo(t *testing.T) {
 		{"a bad upstream", []string{"--upstream.url=localhost:9090"}, `--upstream.url: bad url "localhost:9090"`},
 		{"no name for the cluster", []string{"--cluster="}, "needs a name"},
 		{"a bad path", []string{"--web.telemetry-path=x"}, "--web.telemetry-path=x"},
+		{"a lookback of nothing", []string{"--discovery.lookback=0s"}, "--discovery.lookback=0s: write a positive duration"},
+		{"a negative interval", []string{"--discovery.interval=-5s"}, "--discovery.interval=-5s"},
 		{"a bad level", []string{"--log.level=loud"}, "loud"},
 		{"an address that cannot be listened at", []string{"--web.listen-address=256.0.0.1:1"}, "256.0.0.1"},
 		{"a web config that is not there", []string{"--web.config.file=/nowhere/web.yml"}, "/nowhere/web.yml"},

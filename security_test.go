@@ -191,6 +191,11 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 			"redirected": func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, other+r.URL.Path+"?token="+secret, http.StatusTemporaryRedirect)
 			},
+			"repeated": func(w http.ResponseWriter, r *http.Request) {
+				user, password, _ := r.BasicAuth()
+				w.WriteHeader(http.StatusInternalServerError)
+				fmt.Fprint(w, r.Header, user, password)
+			},
 			"refused": status(401, "no"), "broken": status(500, ""), "cut off": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		} {
 			t.Run(tc.name+" "+what, func(t *testing.T) {
@@ -220,6 +225,27 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 				}
 			})
 		}
+	}
+	for _, value := range []string{"*" + secret, "!" + secret, "!!int " + secret, "!!binary " + secret, "[" + secret + "]", "{a: " + secret + "}"} {
+		t.Run("a file with "+value[:3], func(t *testing.T) {
+			file := writeFile(t, "config.yml", "clusters:\n- name: c\n  upstream:\n    url: http://127.0.0.1:1\n    basic_auth: {username: u, password: "+value+"}\n")
+			if err := run(t.Context(), []string{"check-config", file}, io.Discard, io.Discard); err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "config.yml:") {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+	for name, tc := range map[string]struct{ config, says string }{
+		"a file that is not there":      {"basic_auth: {username: u, password_file: nowhere}", "nowhere"},
+		"a proxy that is not there":     {"proxy_url: http://127.0.0.1:1", "127.0.0.1:1"},
+		"an OAuth2 server that refuses": {"oauth2: {client_id: id, client_secret: " + secret + ", token_url: " + serve(t, status(401, secret)) + "}", "token_url of oauth2 answers 401"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			exporter, log := startExporter(t, "--config.file="+writeFile(t, "config.yml", "clusters:\n- name: c\n  upstream:\n    url: "+other+"\n    "+tc.config+"\n"))
+			scrape(t, exporter+"/metrics", 10*time.Second)
+			if lines := log.matching("level=warn", tc.says); len(lines) != 1 || strings.Contains(lines[0], secret) {
+				t.Errorf("the log says %q, want one line with %q", log.matching("level=warn"), tc.says)
+			}
+		})
 	}
 	elsewhere.Range(func(header, _ any) bool {
 		t.Errorf("another host was asked, with the headers %s", header)

@@ -85,7 +85,9 @@ func ask(ctx context.Context, base, query string, at time.Time, stats bool) (ser
 				Metric map[string]string
 				Value  [2]any
 			}
-			Stats struct{ Samples struct{ TotalQueryableSamples float64 } }
+			Stats struct {
+				Samples struct{ TotalQueryableSamples float64 }
+			}
 		}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {

@@ -92,6 +92,17 @@ func rising(rate float64) func(float64) float64 {
 	return func(t float64) float64 { return math.Floor(1e6 + rate*t) }
 }
 
+// cumulative is the sum of what rises at each of rates.
+func cumulative(rates []float64) func(float64) float64 {
+	return func(t float64) float64 {
+		sum := 0.0
+		for _, r := range rates {
+			sum += math.Floor(r * (1e5 + t))
+		}
+		return sum
+	}
+}
+
 func (b *block) store(s shape, i int) {
 	random := rand.New(rand.NewPCG(uint64(i), 1))
 	target := []string{"job", "tikv", "instance", fmt.Sprintf("tikv-%d:20180", i)}
@@ -122,21 +133,26 @@ func (b *block) store(s shape, i int) {
 			if priority != "" {
 				more = append(more, "priority", priority)
 			}
-			bound := 0.00005
+			bound, before := 0.00005, 0.0
+			var rates []float64 // Of each bucket by itself: TiKV counts them so, and adds them up.
 			for n := range s.bounds + 1 {
 				le, share := strconv.FormatFloat(bound, 'g', -1, 64), 0.5*math.Erfc(-math.Log(bound/middle)/math.Sqrt2)
 				if n == s.bounds {
 					le, share = "+Inf", 1
 				}
-				b.series(rising(rate*share), with("tikv_grpc_msg_duration_seconds_bucket", append([]string{"le", le}, more...)...)...)
+				rates = append(rates, rate*(share-before))
+				b.series(cumulative(rates), with("tikv_grpc_msg_duration_seconds_bucket", append([]string{"le", le}, more...)...)...)
 				bound *= 2
+				before = share
 			}
 		}
 	}
 	share := 0.9
+	var rates []float64
 	for _, le := range []string{"2", "4", "8", "16", "32", "64", "128", "256", "512", "1024", "5120", "10240", "+Inf"} {
-		b.series(rising(100*share), with("tikv_raftstore_log_lag_bucket", "le", le)...)
-		share = 1 - (1-share)/2
+		rates = append(rates, 100*share)
+		b.series(cumulative(rates), with("tikv_raftstore_log_lag_bucket", "le", le)...)
+		share = (1 - share) / 2
 	}
 	b.series(constant(0), with("tikv_raftstore_log_lag_sum")...)
 	for _, gauge := range recorded {

@@ -94,6 +94,9 @@ func (c *cluster) ask(ctx context.Context) *round {
 		instant = instant.Truncate(time.Millisecond) // As the API takes it: asked and told are the same.
 	}
 
+	for _, q := range instantQueries {
+		all[q].instant = instant
+	}
 	cheap, cancel := withShare(ctx, cheapShare)
 	defer cancel()
 	query := func(q *Query, expression string) func() (promql.Vector, error) {

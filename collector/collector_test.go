@@ -89,7 +89,7 @@ func (f *fake) Query(ctx context.Context, expression string, at time.Time) (prom
 	}
 	var vector promql.Vector
 	for word, series := range f.answers {
-		if !strings.Contains(expression, word) {
+		if !strings.Contains(expression, word) || word == "up{" && strings.HasPrefix(expression, "timestamp") {
 			continue
 		}
 		for _, s := range series {
@@ -225,7 +225,7 @@ func TestGauges(t *testing.T) {
 	}{
 		{
 			name:    "numbers are upstream's, and a zero is a zero",
-			answers: map[string][]string{"up{": {a + " 1"}, "command_total": {a + " 0"}, "process_cpu": {a + " 0.25"}, "quota": {a + " 8"}, "timestamp": {a + " 1700000000.5"}},
+			answers: map[string][]string{"up{": {a + " 1"}, "command_total": {a + " 0"}, "process_cpu": {a + " 0.25"}, "quota": {a + " 8"}, "timestamp(tikv": {a + " 1700000000.5"}},
 			want: []string{
 				`operator_store_cpu_cores{address="a:20180",cluster="c",store_id=""} 8`,
 				`operator_store_cpu_percent{address="a:20180",cluster="c",store_id=""} 25`,
@@ -310,7 +310,7 @@ func TestGauges(t *testing.T) {
 		},
 		{
 			name:    "series without up were pushed, and nobody knows whether the store is up",
-			answers: map[string][]string{"timestamp": {a + " 1700000000"}},
+			answers: map[string][]string{"timestamp(tikv": {a + " 1700000000"}},
 			want:    []string{`operator_store_last_scrape_timestamp_seconds{address="a:20180",cluster="c",store_id=""} 1.7e+09`},
 		},
 		{
@@ -319,13 +319,14 @@ func TestGauges(t *testing.T) {
 		},
 		{
 			name:    "two live series of one identity have no gauges, where nothing has an up",
-			answers: map[string][]string{"timestamp": {a + ",prometheus=x 1700000000", a + ",prometheus=y 1700000000"}, "command_total": {a + " 5"}},
+			answers: map[string][]string{"timestamp(tikv": {a + ",prometheus=x 1700000000", a + ",prometheus=y 1700000000"}, "command_total": {a + " 5"}},
 		},
 		{
 			name:  "of two replicas the freshest is heard, in every gauge",
 			extra: "  replica_labels: [replica]\n",
 			answers: map[string][]string{
-				"up{": {a + ",replica=x 0", a + ",replica=y 1"}, "timestamp": {a + ",replica=x 1600000000", a + ",replica=y 1700000000"},
+				"up{": {a + ",replica=x 0", a + ",replica=y 1"}, "timestamp(tikv": {a + ",replica=x 1600000000", a + ",replica=y 1700000000"},
+				"timestamp(up":  {a + ",replica=x 1600000000", a + ",replica=y 1700000000"},
 				"command_total": {a + ",replica=x 5", a + ",replica=y 6"}, "quota": {a + ",replica=x 8"},
 			},
 			want: []string{
@@ -333,6 +334,16 @@ func TestGauges(t *testing.T) {
 				`operator_store_qps{address="a:20180",cluster="c",store_id=""} 6`,
 				`operator_store_up{address="a:20180",cluster="c",store_id=""} 1`,
 			},
+		},
+		{
+			name:  "a store is down, and the replica that is gone left its last word",
+			extra: "  replica_labels: [replica]\n",
+			answers: map[string][]string{
+				"up{": {a + ",replica=gone 1", a + ",replica=live 0"}, "timestamp(tikv": {a + ",replica=gone 1600000000"},
+				"timestamp(up":  {a + ",replica=gone 1600000000", a + ",replica=live 1700000000"},
+				"command_total": {a + ",replica=gone 5"},
+			},
+			want: []string{`operator_store_up{address="a:20180",cluster="c",store_id=""} 0`},
 		},
 		{
 			name:    "of two replicas of unknown age none is heard",
@@ -680,6 +691,13 @@ func TestStoresOfPD(t *testing.T) {
 			nil,
 			[]string{"address=b:20160,store=4 1"},
 			[]string{"1 x:20160 a:20180", "2 y:20160 "},
+			"1",
+		},
+		{
+			"an address that changed hands, and PD lists who had it too", "  pd: {url: http://pd}\n",
+			[]stores.Store{{ID: "1", Address: "a:20160", StatusAddress: "a:20180"}, {ID: "9", Address: "a:20160", StatusAddress: "a:20180"}},
+			nil, nil,
+			[]string{"9 a:20160 a:20180"},
 			"1",
 		},
 		{

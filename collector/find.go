@@ -125,7 +125,7 @@ func (f finder) match(to, previous *found) {
 	case f.configured != nil:
 		to.matches = stores.Find(stores.Complete(f.configured, to.stores), to.targets, before...)
 	case !to.told.IsZero():
-		to.matches = stores.Find(to.stores, to.targets, before...)
+		to.matches = stores.Find(stores.Latest(to.stores), to.targets, before...)
 	default:
 		to.matches = stores.Named(to.stores, to.targets, before...)
 	}

@@ -55,6 +55,9 @@ func (p planner) plan(targets []stores.Identity) []chunk {
 		matchers := p.matchers(part)
 		expressions := make(map[*Query]string, len(instantQueries))
 		for q, e := range p.expressions {
+			if q == queryReplicaTime && len(p.groupBy) == 0 {
+				continue // There are no replicas.
+			}
 			if !q.buckets() { // Their chunks are others.
 				expressions[q] = e.With(matchers, p.groupBy)
 			}

@@ -34,6 +34,10 @@ var (
 	// version of TiKV has this one.
 	queryLastScrape = &Query{Name: "last_scrape", Expr: `timestamp(tikv_store_size_bytes{type="available"})`}
 
+	// Where there are replicas, the one that scraped the target last is heard, whether or not that succeeded: the up of one that is
+	// gone stays for a while.
+	queryReplicaTime = &Query{Name: "replica_time", Expr: `timestamp(up)`}
+
 	// A process that has started anew may have other buckets.
 	queryStartTime = grouped("start_time", `sum by (job, instance) (process_start_time_seconds)`)
 
@@ -55,7 +59,7 @@ var (
 
 // instantQueries are all but queryUp asked at the instant that queryUp's answer tells.
 var instantQueries = []*Query{
-	queryUp, queryLastScrape, queryStartTime, queryStorageCommands, queryGRPCDuration, queryStoreSize,
+	queryUp, queryLastScrape, queryReplicaTime, queryStartTime, queryStorageCommands, queryGRPCDuration, queryStoreSize,
 	queryCPUSeconds, queryCPUQuota, queryRaftLogLag,
 }
 

@@ -24,6 +24,7 @@ type result struct {
 	replicas []string
 	count    func(transport.Reason) // Called once a failure.
 
+	instant    time.Time // At which it was asked, if that is known.
 	mu         sync.Mutex
 	asked      bool
 	answers    map[stores.Identity]map[string]answer
@@ -161,11 +162,13 @@ func (r results) freshest(t stores.Identity) (string, bool) {
 		}
 		return "", true
 	}
-	if !r[queryLastScrape].answered(t) {
+	if !r[queryReplicaTime].answered(t) || !r[queryLastScrape].answered(t) {
 		return "", false
 	}
-	for replica, a := range r[queryLastScrape].answers[t] {
-		scraped[replica] = a.series[0].F
+	for _, q := range []*Query{queryLastScrape, queryReplicaTime} {
+		for replica, a := range r[q].answers[t] {
+			scraped[replica] = max(scraped[replica], a.series[0].F)
+		}
 	}
 	return slices.MinFunc(slices.Collect(maps.Keys(scraped)), func(a, b string) int {
 		return cmp.Or(cmp.Compare(scraped[b], scraped[a]), strings.Compare(a, b))

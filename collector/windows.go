@@ -27,6 +27,8 @@ type windows struct {
 	pinned  int // Targets a query, 0 to learn it.
 	planner planner
 
+	rateWindow time.Duration
+
 	mu      sync.Mutex
 	layouts map[string]*histogram.Layout // By their les: most targets have the same one.
 	queries map[*Query]*learned
@@ -72,8 +74,8 @@ const margin = 1
 
 const maxLayouts = 1000
 
-func newWindows(off bool, pinned int, p planner) *windows {
-	return &windows{off: off, pinned: pinned, planner: p, layouts: map[string]*histogram.Layout{}, queries: map[*Query]*learned{}}
+func newWindows(off bool, pinned int, p planner, rateWindow time.Duration) *windows {
+	return &windows{off: off, pinned: pinned, planner: p, rateWindow: rateWindow, layouts: map[string]*histogram.Layout{}, queries: map[*Query]*learned{}}
 }
 
 func (w *windows) of(q *Query) *learned {
@@ -180,7 +182,9 @@ func (w window) add(les map[string]bool) {
 			les[all[i]] = true
 		}
 	}
-	les[all[len(all)-1]] = true
+	for _, le := range all[max(0, len(all)-2):] { // The highest finite one, and +Inf.
+		les[le] = true
+	}
 }
 
 // whole returns chunks that ask for all buckets, of about the same size.
@@ -267,6 +271,7 @@ var errWindow = errors.New("other buckets than before")
 // read makes histograms of the answers about a target. The window that they tell has no layout where there can be none.
 func (w *windows) read(r *result, t stores.Identity, before window, les []string, started *result) (now window, err error) {
 	start, known := startOf(started, t)
+	known = known && start < w.settled(r)
 	if les != nil && (!known || start != before.started) {
 		return window{}, errWindow
 	}
@@ -294,6 +299,14 @@ func (w *windows) read(r *result, t stores.Identity, before window, les []string
 	}
 	return now, nil
 }
+
+// settled is the Unix time before which a process must have started for its counters not to have begun anew within the rate
+// window, on a clock of its own: while they have, counts of bounds may fall.
+func (w *windows) settled(r *result) float64 {
+	return float64(r.instant.Unix()) - (w.rateWindow + clockSkew).Seconds()
+}
+
+const clockSkew = 5 * time.Minute
 
 // histogram reads an answer: one to les of a layout, or to all buckets.
 func (w *windows) histogram(a answer, layout *histogram.Layout, les []string) (histogram.Histogram, error) {

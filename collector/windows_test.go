@@ -202,7 +202,7 @@ func TestWindowsTellWhatAllBucketsDo(t *testing.T) {
 			series[name] += up.series
 			// Two queries of buckets. Each has its chunks, those of the targets that need all buckets, and one more for those that
 			// their window did not suffice for.
-			if most := map[string]int{"windows": 2 * 6, "all": 2, "small": 2 * (n/7 + 6)}[name]; up.asked > most {
+			if most := map[string]int{"windows": 2 * 6, "all": 2, "small": 2 * (n/7 + 10)}[name]; up.asked > most {
 				t.Errorf("step %d: %s asked %d queries, want at most %d", step, name, up.asked, most)
 			}
 		}

@@ -320,6 +320,9 @@ func (u *URLs) UnmarshalYAML(node *yaml.Node) error {
 	}
 	*u = nil
 	for _, item := range items {
+		if item.Kind == yaml.AliasNode {
+			item = item.Alias
+		}
 		parsed, err := parseURL(item.Value)
 		if err != nil {
 			return err
@@ -353,6 +356,9 @@ type Selector []*labels.Matcher
 
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (s *Selector) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.ScalarNode {
+		return errors.New(`bad selector: put it into quotes, as selector: '{tidb_cluster="prod"}'`)
+	}
 	matchers, err := expr.ParseSelector(node.Value)
 	if err != nil {
 		return fmt.Errorf(`bad %w; write it like {tidb_cluster="prod"}`, err)

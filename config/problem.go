@@ -52,6 +52,8 @@ var rewrites = []struct {
 }{
 	{regexp.MustCompile(`^field (.*) not found in type \S+$`), `unknown field "$1": see docs/configuration.md for the fields there are`},
 	{regexp.MustCompile("^cannot (?:construct|unmarshal) !!(\\w+)(?: `(?s:.*)`)? into \\S+$"), `a value of another type is wanted here than $1`},
+	{regexp.MustCompile(`(?s)cannot (?:construct|unmarshal) .*`), `a value of another type is wanted here: one that begins with ! needs quotes`},
+	{regexp.MustCompile(`(?s)unknown anchor .*`), `there is no such anchor: a value that begins with * needs quotes`},
 	{regexp.MustCompile(`^(yaml: )?no documents in stream$`), `the file is empty: it needs clusters, see docs/configuration.md`},
 	{regexp.MustCompile(`^yaml: `), ``},
 	{regexp.MustCompile(`//[^/@\s]*@`), `//<secret>@`},

@@ -2,9 +2,10 @@
 
 // Package histogram computes quantiles of classic histograms from as few of their buckets as suffice.
 //
-// A quantile needs the counts of the two bounds that it falls between, and the total. Whether those that are there
-// suffice can be told from them: where they do, the result is that of all buckets to the last bit, and that of PromQL's
-// histogram_quantile; where they do not, there is none.
+// A quantile needs the counts of the two bounds that it falls between, that of the highest finite bound and the total. Whether
+// those that are there suffice can be told from them, as counts of finite bounds do not fall: a process adds them up when it is
+// scraped. Where they do, the result is that of all buckets to the last bit, and that of PromQL's histogram_quantile; where
+// they do not, there is none.
 package histogram
 
 import (
@@ -99,6 +100,7 @@ func (h Histogram) Count() float64 { return h.counts[len(h.counts)-1] }
 // Counts that differ by less than this share of them may be equal but for the order in which they were added up, which
 // PromQL takes for equal: it takes all counts to do as it does. The same goes for a bucket that has less than this share of them.
 const (
+	equal  = 1e-12 // PromQL's own measure.
 	noise  = 1e-9
 	little = 1e-4
 )
@@ -108,9 +110,9 @@ const (
 // first and the last one.
 func (h Histogram) Quantile(phi float64) (v float64, needs [2]int, ok bool) {
 	last := len(h.counts) - 1
-	total := h.counts[last]
 	all := [2]int{0, last}
-	if math.IsNaN(total) {
+	total, ok := h.total()
+	if !ok {
 		return 0, all, false
 	}
 	if total == 0 && h.zero() {
@@ -130,7 +132,7 @@ func (h Histogram) Quantile(phi float64) (v float64, needs [2]int, ok bool) {
 	}
 	rank := phi * total
 	b, lowest := -1, -1
-	for i, previous := 0, 0.0; i <= last; i++ {
+	for i, previous := 0, 0.0; i < last; i++ {
 		c := h.counts[i]
 		if math.IsNaN(c) {
 			continue
@@ -148,7 +150,7 @@ func (h Histogram) Quantile(phi float64) (v float64, needs [2]int, ok bool) {
 	}
 	below, lower := 0.0, 0.0 // The count and the bound below the bucket that the rank falls into.
 	switch {
-	case last == 0 || b < 0 || b == last:
+	case b < 0: // Beyond the highest bound, or there is but one.
 		return complete()
 	case b == 0 && h.layout.bounds[0] <= 0:
 		return complete()
@@ -164,6 +166,21 @@ func (h Histogram) Quantile(phi float64) (v float64, needs [2]int, ok bool) {
 	}
 	v = lower + (h.layout.bounds[b]-lower)*((rank-below)/(count-below))
 	return v, [2]int{max(0, b-1), b}, true
+}
+
+// total is the count of all observations as PromQL takes it: that of the highest finite bound where the one of +Inf falls
+// behind it, for a process counts the two one after the other.
+func (h Histogram) total() (float64, bool) {
+	last := len(h.counts) - 1
+	total := h.counts[last]
+	if last == 0 {
+		return total, !math.IsNaN(total)
+	}
+	finite := h.counts[last-1]
+	if total < finite || math.Abs(total-finite) <= equal*finite {
+		total = finite
+	}
+	return total, !math.IsNaN(total) && !math.IsNaN(finite)
 }
 
 // zero tells whether no bucket that is there has a count.

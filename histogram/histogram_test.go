@@ -55,15 +55,17 @@ func TestQuantile(t *testing.T) {
 		ok     bool
 	}{
 		{"all are there", 0.95, [5]float64{0, 90, 100, 100, 100}, 3, true},
-		{"the two around it and the total suffice", 0.95, [5]float64{nan, 90, 100, nan, 100}, 3, true},
+		{"the two around it, the highest and the total suffice", 0.95, [5]float64{nan, 90, 100, 100, 100}, 3, true},
+		{"the highest is missing", 0.95, [5]float64{nan, 90, 100, nan, 100}, 0, false},
+		{"the total falls behind the highest", 0.95, [5]float64{nan, 90, 100, 100, 50}, 3, true},
 		{"the one below is missing", 0.95, [5]float64{0, nan, 100, 100, 100}, 0, false},
 		{"the total is missing", 0.95, [5]float64{0, 90, 100, 100, nan}, 0, false},
 		{"the lowest that is there reaches the rank", 0.95, [5]float64{nan, nan, 96, 100, 100}, 0, false},
-		{"the highest that is there does not", 0.95, [5]float64{0, 90, nan, nan, 100}, 0, false},
-		{"the first bucket of all", 0.5, [5]float64{100, nan, nan, nan, 100}, 0.5, true},
+		{"the highest that is there does not", 0.95, [5]float64{0, 90, nan, 92, 100}, 0, false},
+		{"the first bucket of all", 0.5, [5]float64{100, nan, nan, 100, 100}, 0.5, true},
 		{"beyond the last bound", 0.95, [5]float64{0, 0, 0, 50, 100}, 8, true},
 		{"beyond the last bound, and some are missing", 0.95, [5]float64{nan, 0, 0, 50, 100}, 0, false},
-		{"no observations", 0.95, [5]float64{nan, nan, 0, nan, 0}, nan, true},
+		{"no observations", 0.95, [5]float64{nan, nan, 0, 0, 0}, nan, true},
 		{"counts that fall, and all are there", 0.95, [5]float64{10, 5, 98, 100, 100}, 2 + 2*85.0/88, true},
 		{"counts that fall, and some are missing", 0.95, [5]float64{nan, 95, 90, 100, 100}, 0, false},
 		{"a rank on a bound, and all are there", 0.9, [5]float64{0, 90, 100, 100, 100}, 2, true},
@@ -108,6 +110,9 @@ func TestFewBucketsTellWhatAllDo(t *testing.T) {
 			counts[i] = count
 		}
 		les[n-1] = "+Inf"
+		if random.IntN(4) == 0 { // It is counted before the others, or after them.
+			counts[n-1] = math.Max(0, counts[n-2]+random.NormFloat64())
+		}
 		l := layout(t, les...)
 		all, few := histogram.New(l), histogram.New(l)
 		buckets := make(promql.Buckets, 0, n)
@@ -115,7 +120,7 @@ func TestFewBucketsTellWhatAllDo(t *testing.T) {
 			all.Add(i, c)
 			bound, _ := strconv.ParseFloat(les[i], 64) // It is one.
 			buckets = append(buckets, promql.Bucket{UpperBound: bound, Count: c})
-			if random.IntN(3) > 0 || i == n-1 {
+			if random.IntN(3) > 0 {
 				few.Add(i, c)
 			}
 		}
@@ -138,8 +143,10 @@ func TestFewBucketsTellWhatAllDo(t *testing.T) {
 		for i := max(0, needs[0]-1); i <= min(n-1, needs[1]+1); i++ {
 			window.Add(i, counts[i])
 		}
-		if !window.Has(n - 1) {
-			window.Add(n-1, counts[n-1])
+		for i := max(0, n-2); i < n; i++ {
+			if !window.Has(i) {
+				window.Add(i, counts[i])
+			}
 		}
 		if got, _, ok := window.Quantile(phi); !ok || !same(got, want) {
 			t.Fatalf("%v of %v: %v (%v) of those that are needed, %v of all", phi, counts, got, ok, want)

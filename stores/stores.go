@@ -108,7 +108,7 @@ const tiFlashPort = 3930
 // exactly one known store fits is that store. Known stores without a target are left out, for TiFlash is
 // among them without a mark; those at TiFlash's own port do not count at all.
 func Named(known []Store, targets []Target, previous ...Match) []Match {
-	known = slices.DeleteFunc(latest(known), func(s Store) bool {
+	known = slices.DeleteFunc(Latest(known), func(s Store) bool {
 		_, port := hostPort(s.Address)
 		return port == tiFlashPort
 	})
@@ -129,7 +129,7 @@ func Named(known []Store, targets []Target, previous ...Match) []Match {
 // where they have none of their own.
 func Complete(stores, known []Store) []Store {
 	byAddress := map[string]Store{}
-	for _, k := range latest(known) {
+	for _, k := range Latest(known) {
 		byAddress[endpoint(k.Address)] = k
 	}
 	complete := slices.Clone(stores)
@@ -141,8 +141,8 @@ func Complete(stores, known []Store) []Store {
 	return complete
 }
 
-// latest leaves one store an address: PD counts ids up, so the highest id is who has the address now.
-func latest(stores []Store) []Store {
+// Latest leaves one store an address: PD counts ids up, so the highest id is who has the address now.
+func Latest(stores []Store) []Store {
 	byAddress := map[string]Store{}
 	for _, s := range stores {
 		key := endpoint(s.Address)

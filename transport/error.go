@@ -7,9 +7,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
+
+	"golang.org/x/oauth2"
 )
 
 // Reason is why a query failed: the value of the label reason.
@@ -118,8 +121,17 @@ func connectionRemedy(err error) string {
 		record      tls.RecordHeaderError
 		alert       tls.AlertError
 		lookup      *net.DNSError
+		file        *fs.PathError
+		token       *oauth2.RetrieveError
+		op          *net.OpError
 	)
 	switch {
+	case errors.As(err, &file):
+		return "can the file that the configuration names for a secret or a certificate be read?"
+	case errors.As(err, &token):
+		return "check client_id, client_secret and token_url of oauth2"
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "is proxy_url right, and the proxy running?"
 	case errors.As(err, &certificate):
 		return "its certificate is not trusted: set tls_config with the ca_file that signed it, or with its server_name"
 	case errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
@@ -135,8 +147,19 @@ func connectionRemedy(err error) string {
 
 // bare is the innermost error that still says what happened: client errors repeat method and URL.
 func bare(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Addr != nil {
+	var (
+		op    *net.OpError
+		file  *fs.PathError
+		token *oauth2.RetrieveError
+	)
+	switch {
+	case errors.As(err, &file):
+		return file
+	case errors.As(err, &token): // Its text repeats the answer, which may repeat the secret.
+		return fmt.Errorf("the token_url of oauth2 answers %s", token.Response.Status)
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return fmt.Errorf("proxy: %w", bare(op.Err))
+	case errors.As(err, &op) && op.Addr != nil:
 		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err) // Without our own port, which is another each time.
 	}
 	for {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,7 @@ type Servers struct {
 	queued  atomic.Uint64
 
 	fetchesTokens bool
+	secrets       *strings.Replacer
 }
 
 // New returns the servers of cfg, called name in errors. The error says which credential or certificate
@@ -55,6 +57,7 @@ func New(name string, cfg config.Server) (*Servers, error) {
 	return &Servers{
 		client: client, timeout: time.Duration(cfg.Timeout), urls: cfg.URL,
 		maxBody: int64(cfg.BodySizeLimit), slots: make(chan struct{}, cfg.ConcurrencyLimit), fetchesTokens: fetchesTokens,
+		secrets: replacer(cfg.HTTPClient),
 	}, nil
 }
 
@@ -72,7 +75,7 @@ func sameHost(credentials bool) func(*http.Request, []*http.Request) error {
 
 // hasCredentials tells whether a request has anything on it that is not for everybody. Headers may be that too.
 func hasCredentials(c commonconfig.HTTPClientConfig) bool {
-	return c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil || c.HTTPHeaders != nil && len(c.HTTPHeaders.Headers) > 0 ||
+	return c.BasicAuth != nil || c.Authorization != nil || c.OAuth2 != nil || len(headers(c)) > 0 ||
 		c.BearerToken != "" || c.BearerTokenFile != "" || c.TLSConfig.Cert+c.TLSConfig.CertFile != ""
 }
 
@@ -138,7 +141,7 @@ func (s *Servers) Do(ctx context.Context, req *http.Request) (*http.Response, []
 		}
 	case resp.StatusCode/100 != 2:
 		errorType, message := refusal(body)
-		return resp, nil, statusError(request, resp, errorType, message)
+		return resp, nil, statusError(request, resp, errorType, s.redact(message))
 	}
 	return resp, body, nil
 }
@@ -230,6 +233,52 @@ func (b bounded) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return b.Conn.Write(p)
+}
+
+// What a request is authorised by, as an error page may repeat it.
+var authorization = regexp.MustCompile(`(?i)\b(basic|bearer|digest|token)\s+[A-Za-z0-9._~+/=-]{4,}`)
+
+const secret = "<secret>"
+
+// redact hides what a server repeats of our credentials.
+func (s *Servers) redact(message string) string {
+	return s.secrets.Replace(authorization.ReplaceAllString(message, "$1 "+secret))
+}
+
+// replacer hides the secrets that the configuration itself holds.
+func replacer(c commonconfig.HTTPClientConfig) *strings.Replacer {
+	var pairs []string
+	hide := func(values ...commonconfig.Secret) {
+		for _, v := range values {
+			if v != "" {
+				pairs = append(pairs, string(v), secret)
+			}
+		}
+	}
+	hide(c.BearerToken)
+	if c.BasicAuth != nil {
+		hide(c.BasicAuth.Password)
+	}
+	if c.Authorization != nil {
+		hide(c.Authorization.Credentials)
+	}
+	if c.OAuth2 != nil {
+		hide(c.OAuth2.ClientSecret)
+	}
+	for _, h := range headers(c) {
+		hide(h.Secrets...)
+	}
+	for _, values := range c.ProxyConnectHeader {
+		hide(values...)
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+func headers(c commonconfig.HTTPClientConfig) map[string]commonconfig.Header {
+	if c.HTTPHeaders == nil {
+		return nil
+	}
+	return c.HTTPHeaders.Headers
 }
 
 // refusal is what the body of an answer that is not 2xx says: the API's error, or its first words.

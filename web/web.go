@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"time"
@@ -37,7 +39,7 @@ var pathPattern = regexp.MustCompile(`^/[A-Za-z0-9/_.~-]*$`)
 
 // Handler returns the handler of all paths. The error says what is wrong with an option.
 func Handler(o Options) (http.Handler, error) {
-	if !pathPattern.MatchString(o.TelemetryPath) {
+	if clean := path.Clean(o.TelemetryPath); !pathPattern.MatchString(o.TelemetryPath) || clean != o.TelemetryPath && clean+"/" != o.TelemetryPath {
 		return nil, fmt.Errorf("--web.telemetry-path=%s: write a path such as /metrics", o.TelemetryPath)
 	}
 	if o.TimeoutOffset < 0 {
@@ -99,7 +101,12 @@ func (o Options) metrics() http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(left + writeTimeout))
 		ctx, cancel := context.WithTimeout(r.Context(), left)
 		defer cancel()
-		clusters := r.URL.Query()["cluster"]
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, "The parameters can't be read: "+err.Error()+": write ?cluster=NAME&cluster=NAME.", http.StatusBadRequest)
+			return
+		}
+		clusters := query["cluster"]
 		scrape, err := o.Scrape(ctx, clusters...)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -120,6 +120,7 @@ func TestPaths(t *testing.T) {
 		{"metrics", "GET", "/metrics", off, 200, "operator_store_exporter_upstream_up{cluster=\"c\"} 0"},
 		{"one cluster's metrics", "GET", "/metrics?cluster=c", off, 200, "operator_store_exporter_upstream_up{cluster=\"c\"} 0"},
 		{"a cluster that there is not", "GET", "/metrics?cluster=d", off, 400, `no cluster "d": there are ["c"]`},
+		{"parameters that can't be read", "GET", "/metrics?cluster=c;cluster=d", off, 400, "?cluster=NAME"},
 		{"metrics elsewhere", "GET", "/m", elsewhere, 200, "operator_store_exporter_upstream_up"},
 		{"metrics at the root", "GET", "/", root, 200, "operator_store_exporter_upstream_up"},
 		{"metrics are elsewhere", "GET", "/metrics", elsewhere, 404, ""},
@@ -152,6 +153,8 @@ func TestOptionsThatCannotBe(t *testing.T) {
 	}{
 		{"a path without a slash", func(o *web.Options) { o.TelemetryPath = "metrics" }, "--web.telemetry-path=metrics"},
 		{"a path with a wildcard", func(o *web.Options) { o.TelemetryPath = "/{x}" }, "--web.telemetry-path=/{x}"},
+		{"a path that goes up", func(o *web.Options) { o.TelemetryPath = "/../x" }, "write a path such as /metrics"},
+		{"a path with two slashes", func(o *web.Options) { o.TelemetryPath = "//x" }, "write a path such as /metrics"},
 		{"no path", func(o *web.Options) { o.TelemetryPath = "" }, "write a path such as /metrics"},
 		{"a path that is taken", func(o *web.Options) { o.TelemetryPath = "/-/ready" }, "is taken"},
 		{"a negative offset", func(o *web.Options) { o.TimeoutOffset = -time.Second }, "--scrape.timeout-offset=-1s"},

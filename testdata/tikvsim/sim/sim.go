@@ -44,6 +44,7 @@ type Store struct {
 	mu         sync.Mutex
 	truth      Truth
 	started    time.Time
+	age        time.Duration // How much longer it says that it has run.
 	active     time.Duration // Time under load before since.
 	since      time.Time     // Under load from here on; zero while idle.
 	stopped    bool
@@ -94,7 +95,7 @@ func (c *Cluster) AddStore(name, address string, version Version) *Store {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	s := &Store{ID: len(c.stores) + 1, Name: name, Address: address, Version: version, started: now, since: now}
+	s := &Store{ID: len(c.stores) + 1, Name: name, Address: address, Version: version, started: now, age: time.Hour, since: now}
 	s.truth = c.truth(name, version)
 	c.stores[name] = s
 	return s
@@ -174,7 +175,7 @@ func (s *Store) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.stopped, s.started, s.active = false, now, 0
+	s.stopped, s.started, s.age, s.active = false, now, 0, 0
 	if !s.since.IsZero() {
 		s.since = now
 	}
@@ -251,7 +252,7 @@ func (s *Store) write(w *bytes.Buffer) bool {
 	}
 	fmt.Fprintf(w, "process_cpu_seconds_total %g\n", cpu)
 	head(w, "process_start_time_seconds", "gauge")
-	fmt.Fprintf(w, "process_start_time_seconds %d\n", s.started.Unix())
+	fmt.Fprintf(w, "process_start_time_seconds %d\n", s.started.Add(-s.age).Unix())
 
 	head(w, "tikv_storage_command_total", "counter")
 	for i, rate := range s.truth.Commands {
@@ -302,10 +303,16 @@ func head(w *bytes.Buffer, name, kind string) {
 
 // histogram writes the buckets, sum and count of load after t seconds.
 func histogram(w *bytes.Buffer, name, labels string, load Load, bounds []float64, t float64) {
-	all := math.Floor(load.Rate * t)
-	for _, b := range bounds {
-		fmt.Fprintf(w, "%s_bucket{%sle=\"%g\"} %.0f\n", name, labels, b, math.Floor(load.Rate*t*load.below(b)))
+	all, share := 0.0, 0.0 // Each bucket is counted by itself and added to those below, as TiKV does it.
+	add := func(upTo float64) {
+		all += math.Floor(load.Rate * t * (upTo - share))
+		share = upTo
 	}
+	for _, b := range bounds {
+		add(load.below(b))
+		fmt.Fprintf(w, "%s_bucket{%sle=\"%g\"} %.0f\n", name, labels, b, all)
+	}
+	add(1)
 	fmt.Fprintf(w, "%s_bucket{%sle=\"+Inf\"} %.0f\n", name, labels, all)
 	braced := ""
 	if labels != "" {
