@@ -3,6 +3,7 @@
 package expr_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -103,4 +104,17 @@ func FuzzOneOf(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkWith puts the matchers of as many targets into an expression as one query may have.
+func BenchmarkWith(b *testing.B) {
+	var instances []string
+	for i := range 250 {
+		instances = append(instances, fmt.Sprintf("tikv-%d.tikv-peer.ns.svc:20180", i))
+	}
+	e := expr.MustParse("sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[1m]))")
+	b.ReportAllocs()
+	for b.Loop() {
+		e.With([]*labels.Matcher{expr.OneOf("instance", instances)}, nil)
+	}
 }

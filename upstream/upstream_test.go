@@ -310,3 +310,34 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkQuery reads an answer of 250 stores with seven buckets each.
+func BenchmarkQuery(b *testing.B) {
+	body := &strings.Builder{}
+	body.WriteString(`{"status":"success","data":{"resultType":"vector","result":[`)
+	for i := range 250 * 7 {
+		if i > 0 {
+			body.WriteString(",")
+		}
+		fmt.Fprintf(body, `{"metric":{"instance":"tikv-%d:20180","job":"tikv","le":"0.0%d"},"value":[1700000000.123,"%d.5"]}`, i/7, i%7+1, i)
+	}
+	body.WriteString("]}}")
+	server := httptest.NewServer(answer(body.String()))
+	defer server.Close()
+	var cfg config.Upstream
+	if err := yaml.Unmarshal([]byte("url: "+server.URL), &cfg); err != nil {
+		b.Fatal(err)
+	}
+	c, err := upstream.New(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	b.SetBytes(int64(body.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		if v, _, err := c.Query(b.Context(), "x", time.Unix(1, 0)); err != nil || len(v) != 250*7 {
+			b.Fatal(len(v), err)
+		}
+	}
+}
