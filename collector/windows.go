@@ -272,7 +272,7 @@ var errWindow = errors.New("other buckets than before")
 func (w *windows) read(r *result, t stores.Identity, before window, les []string, started *result) (now window, err error) {
 	start, known := startOf(started, t)
 	known = known && start < w.settled(r)
-	if les != nil && (!known || start != before.started) {
+	if les != nil && (!known || before.layout == nil || start != before.started) {
 		return window{}, errWindow
 	}
 	now.started = start

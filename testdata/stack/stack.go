@@ -143,13 +143,7 @@ type Target struct {
 
 // Prometheus starts binary with its data under dir, to scrape targets every interval.
 func Prometheus(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
-	if _, err := os.Stat(binary); err != nil {
-		return nil, fmt.Errorf("there is no %s: make tools installs it", binary)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := Retarget(dir, interval, targets); err != nil {
+	if err := prepare(binary, dir, interval, targets); err != nil {
 		return nil, err
 	}
 	return Start(ctx, name, exec.CommandContext(ctx, binary,
@@ -158,13 +152,7 @@ func Prometheus(ctx context.Context, name, binary, dir string, interval time.Dur
 
 // VictoriaMetrics starts binary as Prometheus does.
 func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
-	if _, err := os.Stat(binary); err != nil {
-		return nil, fmt.Errorf("there is no %s: make tools installs it", binary)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	if err := Retarget(dir, interval, targets); err != nil {
+	if err := prepare(binary, dir, interval, targets); err != nil {
 		return nil, err
 	}
 	address, err := FreeAddress(ctx)
@@ -209,6 +197,16 @@ func FreeAddress(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
+}
+
+func prepare(binary, dir string, interval time.Duration, targets []Target) error {
+	if _, err := os.Stat(binary); err != nil {
+		return fmt.Errorf("there is no %s: make tools installs it", binary)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return Retarget(dir, interval, targets)
 }
 
 const configFile = "prometheus.yml"
