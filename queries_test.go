@@ -133,6 +133,9 @@ func TestTheNumberOfQueriesDoesNotGrowWithTheStores(t *testing.T) {
 			if tc.windows {
 				// Each of the two queries of buckets is asked apart for stores whose windows differ much or that need all buckets, and
 				// again for those that their windows did not suffice for.
+				if !slices.ContainsFunc(seen, func(form url.Values) bool { return strings.Contains(form.Get("query"), "le=~") }) {
+					t.Error("no query asks for some buckets alone")
+				}
 				if most := requests[n] + 8; len(seen) > most {
 					t.Errorf("%d requests with windows, want at most %d", len(seen), most)
 				}

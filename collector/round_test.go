@@ -3,6 +3,7 @@
 package collector_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -236,6 +240,29 @@ func TestAReloadKeepsWhatPDTold(t *testing.T) {
 			defer after.Close()
 			if got := page(t, scrape(t.Context(), t, after)); !strings.Contains(got, tc.want) {
 				t.Errorf("got %q, want %s in it", got, tc.want)
+			}
+		})
+	}
+}
+
+// Whatever a target is called, its store is on the page, and the page can be read.
+func TestNamesThatNobodyExpects(t *testing.T) {
+	for _, name := range []string{"a\"b:1", "a\nb:1", `a\b:1`, "{}:1", "\xff:1", "é:1", "", "a,b=c:1", "\x00:1"} {
+		t.Run(strconv.Quote(name), func(t *testing.T) {
+			f := &fake{targets: []labels.Labels{target("tikv", name)}}
+			c := scrape(t.Context(), t, newExporter(t, f, "", log.NewNopLogger()))
+			text, err := testutil.CollectAndFormat(c, expfmt.TypeTextPlain, "operator_store_up")
+			if err != nil {
+				t.Fatal(err)
+			}
+			parser := expfmt.NewTextParser(model.UTF8Validation)
+			families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+			if err != nil {
+				t.Fatalf("%v:\n%s", err, text)
+			}
+			metrics := families["operator_store_up"].GetMetric()
+			if len(metrics) != 1 || metrics[0].Label[0].GetValue() != strings.ToValidUTF8(name, "\ufffd") {
+				t.Errorf("the page has %v", metrics)
 			}
 		})
 	}
