@@ -38,6 +38,7 @@ type bench struct {
 	prometheus, exporter, vmalert string
 	rounds                        int
 	ahead                         time.Duration
+	large                         bool
 
 	rows   []string
 	limits map[string]float64
@@ -52,6 +53,7 @@ func main() {
 	flag.StringVar(&b.vmalert, "vmalert", "../.bin/vmalert", "vmalert's binary.")
 	flag.IntVar(&b.rounds, "rounds", 7, "How often each is measured, in turn.")
 	flag.DurationVar(&b.ahead, "ahead", 15*time.Minute, "How far the data reaches into the future: one size must be measured by then.")
+	flag.BoolVar(&b.large, "large", true, "Whether 300 stores of TiKV v8.5 are measured too.")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := b.run(ctx, strings.Split(*sizes, ","))
@@ -81,6 +83,9 @@ func (b *bench) run(ctx context.Context, sizes []string) error {
 		switch n {
 		case 300:
 			at300 = took
+			if !b.large {
+				continue
+			}
 			if _, err := b.size(ctx, shape85, n, 0); err != nil {
 				return fmt.Errorf("%d stores of %s: %w", n, shape85.name, err)
 			}

@@ -95,8 +95,15 @@ func (r *result) add(target stores.Identity, s promql.Sample) {
 		r.refuse(target, "the answer has a series twice")
 		return
 	}
-	replicas[replica] = answer{series: append(replicas[replica].series, s)}
+	series := replicas[replica].series
+	if series == nil && r.query.buckets() {
+		series = make([]promql.Sample, 0, fewBuckets)
+	}
+	replicas[replica] = answer{series: append(series, s)}
 }
+
+// fewBuckets are about as many as a window has.
+const fewBuckets = 8
 
 // refuse drops what was answered about one target.
 func (r *result) refuse(target stores.Identity, why string) {
@@ -107,6 +114,9 @@ func (r *result) refuse(target stores.Identity, why string) {
 
 // replica names the replica that s is from, "" where there are no replicas.
 func (r *result) replica(s promql.Sample) string {
+	if len(r.replicas) == 0 {
+		return ""
+	}
 	values := make([]string, len(r.replicas))
 	for i, l := range r.replicas {
 		values[i] = s.Metric.Get(l)

@@ -51,7 +51,7 @@ type learned struct {
 type window struct {
 	started float64 // When its process started, as a Unix time.
 	layout  *histogram.Layout
-	places  [][2]int // From and to, of each quantile.
+	places  [][2]int // First and last of the buckets for each quantile.
 }
 
 // bucketChunk is as many targets as one query of buckets may name.
@@ -67,10 +67,9 @@ const (
 	slow      = 250 * time.Millisecond
 	quick     = 60 * time.Millisecond
 	queryCost = 3 * time.Millisecond // Of a query by itself, here and there.
-)
 
-// margin is how many bounds more than it needs a window has to either side, for quantiles move.
-const margin = 1
+	moreQueries = 4 // How many more than are needed there may be, for the sake of fewer buckets.
+)
 
 const maxLayouts = 1000
 
@@ -144,10 +143,21 @@ func (l *learned) group(targets []stores.Identity) [][]stores.Identity {
 		}
 		runs = append(runs, []stores.Identity{t})
 	}
+	most := (len(targets)+l.size-1)/l.size + moreQueries
+	for cost := queryCost; ; cost *= 2 {
+		if groups, queries := l.cheapest(runs, cost); queries <= most || len(groups) <= 1 {
+			return groups
+		}
+	}
+}
+
+// cheapest joins runs of targets to the groups that cost least, if a query by itself costs what is given.
+func (l *learned) cheapest(runs [][]stores.Identity, query time.Duration) (groups [][]stores.Identity, queries int) {
 	// best is the least cost of the first runs, and from where the last group of them goes.
 	type plan struct {
-		cost time.Duration
-		from int
+		cost    time.Duration
+		from    int
+		queries int
 	}
 	best := make([]plan, len(runs)+1)
 	for to := 1; to <= len(runs); to++ {
@@ -156,17 +166,16 @@ func (l *learned) group(targets []stores.Identity) [][]stores.Identity {
 			l.targets[runs[from][0]].add(les)
 			n += len(runs[from])
 			queries := (n + l.size - 1) / l.size
-			cost := best[from].cost + time.Duration(queries)*queryCost + time.Duration(n*len(les))*l.bucketCost
+			cost := best[from].cost + time.Duration(queries)*query + time.Duration(n*len(les))*l.bucketCost
 			if best[to].cost == 0 || cost < best[to].cost {
-				best[to] = plan{cost, from}
+				best[to] = plan{cost, from, best[from].queries + queries}
 			}
 		}
 	}
-	var groups [][]stores.Identity
 	for to := len(runs); to > 0; to = best[to].from {
 		groups = append(groups, slices.Concat(runs[best[to].from:to]...))
 	}
-	return groups
+	return groups, best[len(runs)].queries
 }
 
 // whole tells whether all buckets were needed, as where a quantile lies beyond the last bound.
@@ -174,12 +183,12 @@ func (w window) whole() bool {
 	return slices.Contains(w.places, [2]int{0, len(w.layout.Les()) - 1})
 }
 
-// add adds the labels le of the window, with its margins and +Inf.
+// add adds the labels le of the window.
 func (w window) add(les map[string]bool) {
 	all := w.layout.Les()
 	for _, p := range w.places {
-		for i := max(0, p[0]-margin); i <= min(len(all)-1, p[1]+margin); i++ {
-			les[all[i]] = true
+		for _, le := range all[p[0] : p[1]+1] {
+			les[le] = true
 		}
 	}
 	for _, le := range all[max(0, len(all)-2):] { // The highest finite one, and +Inf.

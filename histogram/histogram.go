@@ -106,8 +106,8 @@ const (
 )
 
 // Quantile returns the quantile of phi, between 0 and 1, in the unit of the bounds: NaN without observations. It is not ok
-// where the buckets that are there do not tell. Needs are the places of those that would have, if all are there: the
-// first and the last one.
+// where the buckets that are there do not tell. Needs are the places of those that would have, the first and the last one,
+// with another one to the side that the quantile is near to: it may be there the next time.
 func (h Histogram) Quantile(phi float64) (v float64, needs [2]int, ok bool) {
 	last := len(h.counts) - 1
 	all := [2]int{0, last}
@@ -164,9 +164,20 @@ func (h Histogram) Quantile(phi float64) (v float64, needs [2]int, ok bool) {
 	if rank-below <= noise*rank || count-rank <= noise*rank || count-below <= little*count {
 		return complete()
 	}
-	v = lower + (h.layout.bounds[b]-lower)*((rank-below)/(count-below))
-	return v, [2]int{max(0, b-1), b}, true
+	share := (rank - below) / (count - below)
+	needs = [2]int{max(0, b-1), b}
+	switch {
+	case share < near:
+		needs[0] = max(0, b-2)
+	case share > 1-near:
+		needs[1] = min(last, b+1)
+	}
+	return lower + (h.layout.bounds[b]-lower)*share, needs, true
 }
+
+// near is how much of a bucket's width is near to its bound: a bound more costs a twentieth of all buckets, which is about how often
+// a quantile moves further than that from one scrape to the next.
+const near = 0.3
 
 // total is the count of all observations as PromQL takes it: that of the highest finite bound where the one of +Inf falls
 // behind it, for a process counts the two one after the other.

@@ -140,7 +140,7 @@ func TestFewBucketsTellWhatAllDo(t *testing.T) {
 			}
 		}
 		window := histogram.New(l)
-		for i := max(0, needs[0]-1); i <= min(n-1, needs[1]+1); i++ {
+		for i := needs[0]; i <= needs[1]; i++ {
 			window.Add(i, counts[i])
 		}
 		for i := max(0, n-2); i < n; i++ {
