@@ -337,16 +337,13 @@ func (b *bench) start(ctx context.Context, dir string, upstream *stack.Process, 
 	if err := b.scrape(ctx, warm, stores); err != nil {
 		return err
 	}
-	began := time.Now()
 	medians, err := inTurn([]way{
 		{"first", b.rounds, func() error {
-			began = time.Now()
 			fresh, err := b.startExporter(ctx, dir, upstream.URL, "")
 			if err != nil {
 				return err
 			}
 			defer func() { _ = fresh.Kill() }()
-			began = time.Now() // It listens: the start of the process itself is no matter of stores.
 			return b.scrape(ctx, fresh, stores)
 		}},
 		{"warm", b.rounds, func() error { return b.scrape(ctx, warm, stores) }},
@@ -354,7 +351,6 @@ func (b *bench) start(ctx context.Context, dir string, upstream *stack.Process, 
 	if err != nil {
 		return err
 	}
-	_ = began
 	b.figure("start to first whole scrape ÷ a warm scrape of all buckets, 30 stores", medians[0].Seconds()/medians[1].Seconds(), 2,
 		fmt.Sprintf("%s ÷ %s, the process' own start included", medians[0].Round(time.Millisecond), medians[1].Round(time.Millisecond)))
 	return nil

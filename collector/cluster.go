@@ -142,7 +142,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 	for q, chunks := range bucketChunks {
 		again := c.windows.settle(all[q], chunks, all[queryStartTime])
 		all[q].forget(again)
-		bucketChunks[q] = c.windows.whole(q, again, maxMatcherValues)
+		bucketChunks[q] = c.windows.allBuckets(q, again, maxMatcherValues)
 		for _, chunk := range bucketChunks[q] {
 			others.Go(func() error {
 				all[q].run(chunk.targets, query(q, chunk.expression))

@@ -71,6 +71,7 @@ const (
 	moreQueries = 4 // How many more than are needed there may be, for the sake of fewer buckets.
 )
 
+// maxLayouts bounds what is kept of upstreams that make bounds up: all versions of TiKV have three layouts.
 const maxLayouts = 1000
 
 func newWindows(off bool, pinned int, p planner, rateWindow time.Duration) *windows {
@@ -98,14 +99,14 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 	wanted := map[stores.Identity]bool{}
 	for _, t := range f.asked {
 		wanted[t] = true
-		if before, ok := l.targets[t]; ok && !w.off && !before.whole() {
+		if before, ok := l.targets[t]; ok && !w.off && !before.needsAll() {
 			known = append(known, t)
 		} else {
 			unknown = append(unknown, t)
 		}
 	}
 	maps.DeleteFunc(l.targets, func(t stores.Identity, _ window) bool { return !wanted[t] })
-	l.found, l.stale, l.chunks = f, false, w.whole(q, unknown, l.size)
+	l.found, l.stale, l.chunks = f, false, w.allBuckets(q, unknown, l.size)
 	// Those whose quantiles lie in like places go into one chunk.
 	slices.SortFunc(known, func(a, b stores.Identity) int {
 		x, y := l.targets[a], l.targets[b]
@@ -143,7 +144,7 @@ func (l *learned) group(targets []stores.Identity) [][]stores.Identity {
 		}
 		runs = append(runs, []stores.Identity{t})
 	}
-	most := (len(targets)+l.size-1)/l.size + moreQueries
+	most := atLeast(len(targets), l.size) + moreQueries
 	for cost := queryCost; ; cost *= 2 {
 		if groups, queries := l.cheapest(runs, cost); queries <= most || len(groups) <= 1 {
 			return groups
@@ -165,7 +166,7 @@ func (l *learned) cheapest(runs [][]stores.Identity, query time.Duration) (group
 		for from := to - 1; from >= 0; from-- {
 			l.targets[runs[from][0]].add(les)
 			n += len(runs[from])
-			queries := (n + l.size - 1) / l.size
+			queries := atLeast(n, l.size)
 			cost := best[from].cost + time.Duration(queries)*query + time.Duration(n*len(les))*l.bucketCost
 			if best[to].cost == 0 || cost < best[to].cost {
 				best[to] = plan{cost, from, best[from].queries + queries}
@@ -178,8 +179,8 @@ func (l *learned) cheapest(runs [][]stores.Identity, query time.Duration) (group
 	return groups, best[len(runs)].queries
 }
 
-// whole tells whether all buckets were needed, as where a quantile lies beyond the last bound.
-func (w window) whole() bool {
+// needsAll tells whether all buckets were needed, as where a quantile lies beyond the last bound.
+func (w window) needsAll() bool {
 	return slices.Contains(w.places, [2]int{0, len(w.layout.Les()) - 1})
 }
 
@@ -196,8 +197,8 @@ func (w window) add(les map[string]bool) {
 	}
 }
 
-// whole returns chunks that ask for all buckets, of about the same size.
-func (w *windows) whole(q *Query, targets []stores.Identity, size int) []bucketChunk {
+// allBuckets returns chunks that ask for all buckets, of about the same size.
+func (w *windows) allBuckets(q *Query, targets []stores.Identity, size int) []bucketChunk {
 	var chunks []bucketChunk
 	for part := range slices.Chunk(targets, even(len(targets), size)) {
 		for _, part := range split(part) {
@@ -209,9 +210,11 @@ func (w *windows) whole(q *Query, targets []stores.Identity, size int) []bucketC
 
 // even is how many of n go into each chunk, so that each has at most size and about the same number.
 func even(n, size int) int {
-	chunks := (n + size - 1) / size
-	return max(1, (n+chunks-1)/max(1, chunks))
+	return max(1, atLeast(n, max(1, atLeast(n, size))))
 }
+
+// atLeast is how many chunks n takes if each has at most size.
+func atLeast(n, size int) int { return (n + size - 1) / size }
 
 func (w *windows) expression(q *Query, targets []stores.Identity, les []string) string {
 	matchers := w.planner.matchers(targets)
@@ -357,7 +360,7 @@ func (w *windows) layout(a answer) (*histogram.Layout, error) {
 	}
 	layout, err := histogram.NewLayout(les)
 	if len(w.layouts) >= maxLayouts {
-		clear(w.layouts) // There are two in all versions of TiKV: this upstream makes them up.
+		clear(w.layouts)
 	}
 	if err == nil {
 		w.layouts[key] = layout
