@@ -106,7 +106,7 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 			limit:      int(c.StoreLimit),
 			planner:    planner,
 		},
-		windows: newWindows(!c.BucketWindows, int(c.StoresPerQuery), planner, time.Duration(c.RateWindow)),
+		windows: newWindows(!c.BucketWindows, int(c.StoresPerQuery), int(c.Upstream.ConcurrencyLimit), planner, time.Duration(c.RateWindow)),
 		found:   newBackground(opts.Interval, time.Duration(timeout)),
 	}
 	if opts.Previous != nil {

@@ -25,6 +25,7 @@ import (
 type windows struct {
 	off     bool
 	pinned  int // Targets a query, 0 to learn it.
+	atOnce  int // Queries that may be under way.
 	planner planner
 
 	rateWindow time.Duration
@@ -74,8 +75,8 @@ const (
 // maxLayouts bounds what is kept of upstreams that make bounds up: all versions of TiKV have three layouts.
 const maxLayouts = 1000
 
-func newWindows(off bool, pinned int, p planner, rateWindow time.Duration) *windows {
-	return &windows{off: off, pinned: pinned, planner: p, rateWindow: rateWindow, layouts: map[string]*histogram.Layout{}, queries: map[*Query]*learned{}}
+func newWindows(off bool, pinned, atOnce int, p planner, rateWindow time.Duration) *windows {
+	return &windows{off: off, pinned: pinned, atOnce: atOnce, planner: p, rateWindow: rateWindow, layouts: map[string]*histogram.Layout{}, queries: map[*Query]*learned{}}
 }
 
 func (w *windows) of(q *Query) *learned {
@@ -106,14 +107,18 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 		}
 	}
 	maps.DeleteFunc(l.targets, func(t stores.Identity, _ window) bool { return !wanted[t] })
-	l.found, l.stale, l.chunks = f, false, w.allBuckets(q, unknown, l.size)
+	size := l.size
+	if w.pinned == 0 { // More queries than may be under way at once do not go on side by side.
+		size = max(size, min(maxMatcherValues, atLeast(len(f.asked), w.atOnce)))
+	}
+	l.found, l.stale, l.chunks = f, false, w.allBuckets(q, unknown, size)
 	// Those whose quantiles lie in like places go into one chunk.
 	slices.SortFunc(known, func(a, b stores.Identity) int {
 		x, y := l.targets[a], l.targets[b]
 		return cmp.Or(strings.Compare(x.layout.Les()[0], y.layout.Les()[0]), slices.CompareFunc(x.places, y.places, func(a, b [2]int) int { return cmp.Or(a[0]-b[0], a[1]-b[1]) }), a.Compare(b))
 	})
-	for _, alike := range l.group(known) {
-		for part := range slices.Chunk(alike, even(len(alike), l.size)) {
+	for _, alike := range l.group(known, size) {
+		for part := range slices.Chunk(alike, even(len(alike), size)) {
 			for _, part := range split(part) {
 				chunk := bucketChunk{targets: part, les: slices.Sorted(maps.Keys(l.union(part)))}
 				chunk.expression = w.expression(q, part, chunk.les)
@@ -135,7 +140,7 @@ func (l *learned) union(targets []stores.Identity) map[string]bool {
 
 // group cuts targets, which are in the order of their windows, where it is worth a query more: where fewer buckets are asked
 // for than all together would be, and what they cost, as far as that is learned, is more than a query by itself.
-func (l *learned) group(targets []stores.Identity) [][]stores.Identity {
+func (l *learned) group(targets []stores.Identity, size int) [][]stores.Identity {
 	var runs [][]stores.Identity // Of one and the same window.
 	for i, t := range targets {
 		if i > 0 && l.targets[t].layout == l.targets[targets[i-1]].layout && slices.Equal(l.targets[t].places, l.targets[targets[i-1]].places) {
@@ -144,16 +149,16 @@ func (l *learned) group(targets []stores.Identity) [][]stores.Identity {
 		}
 		runs = append(runs, []stores.Identity{t})
 	}
-	most := atLeast(len(targets), l.size) + moreQueries
+	most := atLeast(len(targets), size) + moreQueries
 	for cost := queryCost; ; cost *= 2 {
-		if groups, queries := l.cheapest(runs, cost); queries <= most || len(groups) <= 1 {
+		if groups, queries := l.cheapest(runs, size, cost); queries <= most || len(groups) <= 1 {
 			return groups
 		}
 	}
 }
 
 // cheapest joins runs of targets to the groups that cost least, if a query by itself costs what is given.
-func (l *learned) cheapest(runs [][]stores.Identity, query time.Duration) (groups [][]stores.Identity, queries int) {
+func (l *learned) cheapest(runs [][]stores.Identity, size int, query time.Duration) (groups [][]stores.Identity, queries int) {
 	// best is the least cost of the first runs, and from where the last group of them goes.
 	type plan struct {
 		cost    time.Duration
@@ -166,7 +171,7 @@ func (l *learned) cheapest(runs [][]stores.Identity, query time.Duration) (group
 		for from := to - 1; from >= 0; from-- {
 			l.targets[runs[from][0]].add(les)
 			n += len(runs[from])
-			queries := atLeast(n, l.size)
+			queries := atLeast(n, size)
 			cost := best[from].cost + time.Duration(queries)*query + time.Duration(n*len(les))*l.bucketCost
 			if best[to].cost == 0 || cost < best[to].cost {
 				best[to] = plan{cost, from, best[from].queries + queries}
