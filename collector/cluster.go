@@ -42,6 +42,7 @@ type cluster struct {
 	name     string
 	config   config.Cluster
 	upstream Upstream
+	table    *table
 	replicas []string
 	failures *failures
 	logger   log.Logger
@@ -79,13 +80,13 @@ func (c *cluster) ask(ctx context.Context) *round {
 		return c.nothingKnown(ctx, found)
 	}
 	all := maps.Clone(found.results)
-	for _, q := range instantQueries {
+	for _, q := range c.table.queries {
 		all[q] = c.result(ctx, q)
 	}
 	var instant time.Time
 	first, cancel := withShare(ctx, cheapShare)
 	all[queryUp].run(found.chunks[0].targets, func() (vector promql.Vector, err error) {
-		vector, instant, err = c.upstream.Query(first, found.chunks[0].expressions[queryUp], time.Time{})
+		vector, instant, err = c.upstream.Query(first, all[queryUp].sends(found.chunks[0].expressions[queryUp]), time.Time{})
 		return vector, err
 	})
 	cancel()
@@ -94,7 +95,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 		instant = instant.Truncate(time.Millisecond) // As the API takes it: asked and told are the same.
 	}
 
-	for _, q := range instantQueries {
+	for _, q := range c.table.queries {
 		all[q].instant = instant
 	}
 	cheap, cancel := withShare(ctx, cheapShare)
@@ -105,14 +106,14 @@ func (c *cluster) ask(ctx context.Context) *round {
 			ctx = cheap
 		}
 		return func() (promql.Vector, error) {
-			vector, _, err := c.upstream.Query(ctx, expression, instant)
+			vector, _, err := c.upstream.Query(ctx, all[q].sends(expression), instant)
 			return vector, err
 		}
 	}
 	var others errgroup.Group
 	others.SetLimit(int(c.config.Upstream.ConcurrencyLimit)) // Upstream itself would let them wait too, a goroutine each.
 	bucketChunks := map[*Query][]bucketChunk{}
-	for _, q := range instantQueries {
+	for _, q := range c.table.queries {
 		if !q.buckets() || len(found.asked) == 0 {
 			continue
 		}
@@ -127,7 +128,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 		}
 	}
 	for i, chunk := range found.chunks {
-		for _, q := range instantQueries {
+		for _, q := range c.table.queries {
 			expression, asked := chunk.expressions[q]
 			if !asked || i == 0 && q == queryUp {
 				continue
@@ -162,7 +163,7 @@ func (c *cluster) ask(ctx context.Context) *round {
 
 // newRound reports how the queries went, and who answered them.
 func (c *cluster) newRound(all results) *round {
-	r := newRound(c.name, all)
+	r := newRound(c.name, c.table, all)
 	r.serving, r.servers = c.upstream.Serving()
 	r.queued = c.queuedBefore + c.upstream.Queued()
 	return r

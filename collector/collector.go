@@ -30,6 +30,7 @@ import (
 
 // Exporter scrapes the clusters of one configuration. It is safe for concurrent use.
 type Exporter struct {
+	config   *config.Config
 	clusters []*cluster
 	failures *failures
 }
@@ -48,7 +49,7 @@ type Options struct {
 
 // New returns an exporter of cfg. The error names the cluster whose upstream can't be set up.
 func New(cfg *config.Config, opts Options) (*Exporter, error) {
-	e := &Exporter{failures: newFailures()}
+	e := &Exporter{config: cfg, failures: newFailures()}
 	if opts.Previous != nil {
 		e.failures = opts.Previous.failures
 	}
@@ -78,6 +79,10 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 	for _, s := range c.Stores {
 		configured = append(configured, stores.Store{ID: string(s.ID), Address: string(s.Address), Instance: s.Instance})
 	}
+	table, err := newTable(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	client, err := opts.Connect(c.Upstream)
 	if err != nil {
 		return nil, err
@@ -90,11 +95,12 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 		}
 		timeout += c.PD.Timeout
 	}
-	planner := newPlanner(c.RateWindow.String(), c.Selector, replicas)
+	planner := newPlanner(table.queries, c.RateWindow.String(), c.Selector, replicas)
 	next := &cluster{
 		name:     c.Name,
 		config:   c,
 		upstream: client,
+		table:    table,
 		replicas: replicas,
 		failures: failures,
 		logger:   opts.Logger,
@@ -149,6 +155,9 @@ func (e *Exporter) Close() {
 	}
 }
 
+// Config is the configuration.
+func (e *Exporter) Config() *config.Config { return e.config }
+
 // Clusters returns the names of the clusters, in the order of the configuration.
 func (e *Exporter) Clusters() []string {
 	names := make([]string, len(e.clusters))
@@ -194,19 +203,15 @@ var storeLabels = []string{"cluster", "store_id", "address"}
 var descInfo = prometheus.NewDesc("operator_store_info", "The target that was found for the store; 1.",
 	append(slices.Clone(storeLabels), "upstream_instance", "upstream_job"), nil)
 
-// The descriptions of Gauges, in its order.
-var gaugeDescs = func() []*prometheus.Desc {
-	descs := make([]*prometheus.Desc, len(Gauges))
-	for i, g := range Gauges {
-		descs[i] = prometheus.NewDesc(g.Name, g.Help, storeLabels, nil)
-	}
-	return descs
-}()
-
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range gaugeDescs {
-		ch <- d
+	for _, r := range c.rounds {
+		if r == nil {
+			continue // Nobody listens any more.
+		}
+		for _, d := range r.table.descs {
+			ch <- d
+		}
 	}
 	ch <- descInfo
 	for _, d := range selfDescs {
@@ -226,15 +231,15 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 				ch <- gauge(descInfo, 1, r.cluster, s.Store.ID, s.Store.Address, t.Instance, t.Job)
 			}
 			// All gauges of a store have the same labels, which are most of the work.
-			labels := prometheus.MakeLabelPairs(gaugeDescs[0], valid(r.cluster, s.Store.ID, s.Store.Address))
+			labels := prometheus.MakeLabelPairs(r.table.descs[0], valid(r.cluster, s.Store.ID, s.Store.Address))
 			for i, v := range s.values {
 				if !math.IsNaN(v) {
-					ch <- storeGauge{gaugeDescs[i], labels, v}
+					ch <- storeGauge{r.table.descs[i], labels, v}
 				}
 			}
 		}
 		r.collectSelf(ch)
-		c.failures.collect(ch, r.cluster)
+		c.failures.collect(ch, r.cluster, r.table.reported)
 	}
 }
 

@@ -3,11 +3,16 @@
 package collector
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
+	"github.com/operator-store/operator_store_exporter/expr"
 	"github.com/operator-store/operator_store_exporter/histogram"
 )
 
@@ -43,23 +48,23 @@ var Gauges = []Gauge{
 	},
 	{
 		"operator_store_disk_used_bytes", "Bytes that TiKV's engine uses on disk.",
-		"no series (TiKV before 5.4)", diskUsed,
+		"no series (TiKV before 5.4)", typed(queryStoreSize, "used"),
 	},
 	{
 		"operator_store_disk_available_bytes", "Bytes available to TiKV on its disk.",
-		"no series", diskAvailable,
+		"no series", typed(queryStoreSize, "available"),
 	},
 	{
 		"operator_store_disk_total_bytes", "Capacity of TiKV's disk in bytes.",
-		"no series", diskTotal,
+		"no series", typed(queryStoreSize, "capacity"),
 	},
 	{
 		"operator_store_disk_utilization_ratio", "Used bytes as a share of the capacity.",
-		"used or total is absent, or total is not above 0", ratio(diskUsed, diskTotal),
+		"used or total is absent, or total is not above 0", ratio("operator_store_disk_used_bytes", "operator_store_disk_total_bytes"),
 	},
 	{
 		"operator_store_disk_fill_ratio", "Share of the capacity that is not available, whoever uses it.",
-		"available or total is absent, or total is not above 0", complement(ratio(diskAvailable, diskTotal)),
+		"available or total is absent, or total is not above 0", complement(ratio("operator_store_disk_available_bytes", "operator_store_disk_total_bytes")),
 	},
 	{
 		"operator_store_cpu_percent", "CPU use of the TiKV process in percent of one core; it may pass 100.",
@@ -79,16 +84,28 @@ var Gauges = []Gauge{
 	},
 }
 
-// The sizes of a store's disk, as types of one metric.
-var (
-	diskUsed      = typed(queryStoreSize, "used")
-	diskAvailable = typed(queryStoreSize, "available")
-	diskTotal     = typed(queryStoreSize, "capacity")
-)
+// A value is where a gauge's number comes from.
+type value struct {
+	queries []*Query // Whose answers it is taken from.
+	gauges  []string // The gauges that it is derived from.
+	// take takes the number from what is known of one store, and tells whether it is there.
+	take func(row) (float64, bool)
+	// rule is PromQL of the same number for all targets, with W for the rate window.
+	rule func(*table) string
+}
 
-// A value takes one gauge's number from what upstream said of one store, and tells whether it is
-// there.
-type value func(said) (float64, bool)
+// row is what the gauges of one store are taken from: what upstream said of it, and the gauges before them in the table.
+type row struct {
+	said
+	table  *table
+	values []float64 // NaN is absent.
+}
+
+// gauge is one that stands before.
+func (r row) gauge(name string) (float64, bool) {
+	v := r.values[r.table.index[name]]
+	return v, !math.IsNaN(v)
+}
 
 // said is what upstream said of one store at the scrape's instant: an answer a query, none where the
 // query failed.
@@ -118,83 +135,115 @@ type answer struct {
 
 // up is upstream's own up. A target without one is not scraped any more, unless its series are
 // fresh: then it was not upstream who scraped it, and upstream can't tell.
-func up(s said) (float64, bool) {
-	a, asked := s[queryUp]
-	switch {
-	case !asked:
-		return 0, false
-	case len(a.series) > 0:
-		return a.series[0].F, true
-	default:
-		last, known := s[queryLastScrape]
-		return 0, known && len(last.series) == 0
+var up = value{
+	queries: []*Query{queryUp, queryLastScrape},
+	take: func(r row) (float64, bool) {
+		a, asked := r.said[queryUp]
+		switch {
+		case !asked:
+			return 0, false
+		case len(a.series) > 0:
+			return a.series[0].F, true
+		default:
+			last, known := r.said[queryLastScrape]
+			return 0, known && len(last.series) == 0
+		}
+	},
+	rule: func(*table) string { return "up" },
+}
+
+// of is a value taken from one query's answer.
+func of(q *Query, rule string, take func(answer) (float64, bool)) value {
+	return value{
+		queries: []*Query{q},
+		take:    func(r row) (float64, bool) { return take(r.said[q]) },
+		rule:    func(*table) string { return rule },
 	}
 }
 
 // sample is the one series of a query that has one a target.
 func sample(q *Query) value {
-	return func(s said) (float64, bool) {
-		if a := s[q].series; len(a) == 1 {
-			return a[0].F, true
+	return of(q, q.Expr, func(a answer) (float64, bool) {
+		if len(a.series) == 1 {
+			return a.series[0].F, true
 		}
 		return 0, false
-	}
+	})
 }
 
 // typed is the series of a query that has the label type.
 func typed(q *Query, name string) value {
-	return func(s said) (float64, bool) {
-		for _, sample := range s[q].series {
+	return of(q, only(q, "type", name), func(a answer) (float64, bool) {
+		for _, sample := range a.series {
 			if sample.Metric.Get("type") == name {
 				return sample.F, true
 			}
 		}
 		return 0, false
-	}
+	})
 }
 
 // quantile is what PromQL's histogram_quantile says of a query's buckets.
 func quantile(phi float64, q *Query) value {
 	q.quantiles = append(q.quantiles, phi)
-	return func(s said) (float64, bool) {
-		h := s[q].histogram
-		if h.Layout() == nil {
+	// Without observations it is NaN, which the comparison leaves out.
+	return of(q, fmt.Sprintf("histogram_quantile(%g, %s) >= 0", phi, q.Expr), func(a answer) (float64, bool) {
+		if a.histogram.Layout() == nil {
 			return 0, false
 		}
-		v, _, ok := h.Quantile(phi)
+		v, _, ok := a.histogram.Quantile(phi)
 		return v, ok
-	}
+	})
 }
 
 // count is the rate of observations: the +Inf bucket.
 func count(q *Query) value {
-	return func(s said) (float64, bool) {
-		h := s[q].histogram
-		if h.Layout() == nil {
+	return of(q, only(q, model.BucketLabel, "+Inf"), func(a answer) (float64, bool) {
+		if a.histogram.Layout() == nil {
 			return 0, false
 		}
-		return h.Count(), true
-	}
+		return a.histogram.Count(), true
+	})
 }
 
-func ratio(numerator, denominator value) value {
-	return func(s said) (float64, bool) {
-		n, ok := numerator(s)
-		d, okD := denominator(s)
-		return n / d, ok && okD && d > 0
+// ratio is one gauge divided by another that is above 0.
+func ratio(numerator, denominator string) value {
+	return value{
+		gauges: []string{numerator, denominator},
+		take: func(r row) (float64, bool) {
+			n, ok := r.gauge(numerator)
+			d, okD := r.gauge(denominator)
+			return n / d, ok && okD && d > 0
+		},
+		rule: func(t *table) string {
+			return fmt.Sprintf("(%s) / ((%s) > 0)", t.gauge(numerator).value.rule(t), t.gauge(denominator).value.rule(t))
+		},
 	}
 }
 
 func complement(of value) value {
-	return func(s said) (float64, bool) {
-		v, ok := of(s)
-		return 1 - v, ok
-	}
+	return of.then("1 - %s", func(v float64) float64 { return 1 - v })
 }
 
 func scaled(factor float64, of value) value {
-	return func(s said) (float64, bool) {
-		v, ok := of(s)
-		return factor * v, ok
+	return of.then(fmt.Sprintf("%g * %%s", factor), func(v float64) float64 { return factor * v })
+}
+
+// then is v with something done to the number, in PromQL too.
+func (v value) then(rule string, do func(float64) float64) value {
+	return value{
+		queries: v.queries, gauges: v.gauges,
+		take: func(r row) (float64, bool) {
+			n, ok := v.take(r)
+			return do(n), ok
+		},
+		rule: func(t *table) string { return fmt.Sprintf(rule, v.rule(t)) },
 	}
+}
+
+// only is a query's expression for the series with one value of a label, by which it groups no more.
+func only(q *Query, label, labelValue string) string {
+	const window = "[1m]" // The parser wants one.
+	e := expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", window)).Only(labels.MustNewMatcher(labels.MatchEqual, label, labelValue))
+	return strings.ReplaceAll(e, window, "[W]")
 }

@@ -32,14 +32,17 @@ type planner struct {
 	expressions map[*Query]expr.Expr
 	selector    []*labels.Matcher
 	groupBy     []string
+	maxBytes    int // Of a matcher.
 }
 
 // newPlanner returns a planner for a rate window in PromQL's notation, with selector in every vector
 // selector and replicas in every grouping.
-func newPlanner(window string, selector []*labels.Matcher, replicas []string) planner {
-	p := planner{expressions: map[*Query]expr.Expr{}, selector: selector, groupBy: replicas}
-	for _, q := range instantQueries {
-		p.expressions[q] = expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", "["+window+"]"))
+func newPlanner(queries []*Query, window string, selector []*labels.Matcher, replicas []string) planner {
+	p := planner{expressions: map[*Query]expr.Expr{}, selector: selector, groupBy: replicas, maxBytes: maxMatcherBytes}
+	for _, q := range queries {
+		e := expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", "["+window+"]"))
+		p.expressions[q] = e
+		p.maxBytes = min(p.maxBytes, maxMatcherBytes/max(1, e.Selectors())) // Each of them has the matchers.
 	}
 	return p
 }
@@ -51,9 +54,9 @@ func (p planner) plan(targets []stores.Identity) []chunk {
 		return []chunk{{expressions: map[*Query]string{queryUp: "vector(0)"}}}
 	}
 	var chunks []chunk
-	for _, part := range split(targets) {
+	for _, part := range p.split(targets) {
 		matchers := p.matchers(part)
-		expressions := make(map[*Query]string, len(instantQueries))
+		expressions := make(map[*Query]string, len(p.expressions))
 		for q, e := range p.expressions {
 			if q == queryReplicaTime && len(p.groupBy) == 0 {
 				continue // There are no replicas.
@@ -78,14 +81,14 @@ func (p planner) matchers(targets []stores.Identity) []*labels.Matcher {
 }
 
 // split cuts targets into parts whose matchers keep within bounds.
-func split(targets []stores.Identity) [][]stores.Identity {
+func (p planner) split(targets []stores.Identity) [][]stores.Identity {
 	var (
 		parts           [][]stores.Identity
 		start           int
 		jobs, instances = newMatcherSize(), newMatcherSize()
 	)
 	for i, t := range targets {
-		if i > start && (!jobs.fits(t.Job) || !instances.fits(t.Instance)) {
+		if i > start && (!jobs.fits(t.Job, p.maxBytes) || !instances.fits(t.Instance, p.maxBytes)) {
 			parts = append(parts, targets[start:i])
 			start = i
 			jobs, instances = newMatcherSize(), newMatcherSize()
@@ -104,8 +107,8 @@ type matcherSize struct {
 
 func newMatcherSize() *matcherSize { return &matcherSize{values: map[string]bool{}} }
 
-func (m *matcherSize) fits(v string) bool {
-	return m.values[v] || len(m.values) < maxMatcherValues && m.bytes+literalBytes(v) <= maxMatcherBytes
+func (m *matcherSize) fits(v string, maxBytes int) bool {
+	return m.values[v] || len(m.values) < maxMatcherValues && m.bytes+literalBytes(v) <= maxBytes
 }
 
 func (m *matcherSize) add(v string) {

@@ -14,6 +14,7 @@ type Query struct {
 	Name    string // The label query of the exporter's own metrics.
 	Expr    string // PromQL; W stands for the rate window.
 	grouped bool
+	own     bool // Of the configuration: it has one series a target, or it tells none.
 
 	quantiles []float64 // What the gauges want of its buckets.
 }
@@ -22,8 +23,13 @@ func grouped(name, expression string) *Query {
 	return &Query{Name: name, Expr: expression, grouped: true}
 }
 
+// own is a query of the configuration.
+func own(name, expression string) *Query {
+	return &Query{Name: name, Expr: expression, grouped: true, own: true}
+}
+
 // buckets tells whether the answer is the buckets of a histogram.
-func (q *Query) buckets() bool { return strings.Contains(q.Expr, "_bucket[") }
+func (q *Query) buckets() bool { return !q.own && strings.Contains(q.Expr, "_bucket[") }
 
 // The queries. Metrics, types and labels are TiKV's own, see docs/metrics.md.
 var (
@@ -63,8 +69,8 @@ var instantQueries = []*Query{
 	queryCPUSeconds, queryCPUQuota, queryRaftLogLag,
 }
 
-// Queries returns every query whose outcome is reported, in the order of the documentation.
-func Queries() []*Query { return slices.Clone(allQueries) }
+// backgroundQueries are asked while no scrape waits for them.
+var backgroundQueries = []*Query{queryTargets, queryStoreIDs, queryPD}
 
-// allQueries are the queries that are reported, in the order of the documentation.
-var allQueries = append([]*Query{queryTargets, queryStoreIDs, queryPD}, instantQueries...)
+// Queries returns every query that is built in, in the order of the documentation.
+func Queries() []*Query { return slices.Concat(backgroundQueries, instantQueries) }

@@ -24,14 +24,15 @@ type result struct {
 	replicas []string
 	count    func(transport.Reason) // Called once a failure.
 
-	instant    time.Time // At which it was asked, if that is known.
-	mu         sync.Mutex
-	asked      bool
-	answers    map[stores.Identity]map[string]answer
-	unanswered map[stores.Identity]bool   // The targets of the chunks that failed.
-	refused    map[stores.Identity]string // Why the answer about a target is none.
-	duration   time.Duration              // Of the slowest chunk.
-	errs       []error                    // One a chunk that failed.
+	expressions []string  // As they were sent.
+	instant     time.Time // At which it was asked, if that is known.
+	mu          sync.Mutex
+	asked       bool
+	answers     map[stores.Identity]map[string]answer
+	unanswered  map[stores.Identity]bool   // The targets of the chunks that failed.
+	refused     map[stores.Identity]string // Why the answer about a target is none.
+	duration    time.Duration              // Of the slowest chunk.
+	errs        []error                    // One a chunk that failed.
 }
 
 func newResult(q *Query, replicas []string, count func(transport.Reason)) *result {
@@ -41,6 +42,14 @@ func newResult(q *Query, replicas []string, count func(transport.Reason)) *resul
 		unanswered: map[stores.Identity]bool{},
 		refused:    map[stores.Identity]string{},
 	}
+}
+
+// sends notes an expression that is sent.
+func (r *result) sends(expression string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expressions = append(r.expressions, expression)
+	return expression
 }
 
 // run asks about targets and keeps what comes of it.
@@ -88,6 +97,10 @@ func (r *result) add(target stores.Identity, s promql.Sample) {
 		r.answers[target] = replicas
 	}
 	replica := r.replica(s)
+	if r.query.own && len(replicas[replica].series) > 0 {
+		r.refuse(target, "the answer has several series, which sum by (job, instance) (...) would make one,")
+		return
+	}
 	// Those of buckets are looked through when they are made a histogram.
 	if r.query.grouped && !r.query.buckets() && slices.ContainsFunc(replicas[replica].series, func(o promql.Sample) bool {
 		return o.Metric.Get("type") == s.Metric.Get("type")

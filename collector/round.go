@@ -18,6 +18,7 @@ import (
 // A round is what one scrape found out about one cluster. It does not change once it is made.
 type round struct {
 	cluster  string
+	table    *table
 	instant  time.Time // On upstream's clock; zero if there was nothing to ask about.
 	queries  []queryReport
 	stores   []storeReport
@@ -35,15 +36,18 @@ type round struct {
 
 // A queryReport tells how one query went.
 type queryReport struct {
-	name     string
-	duration time.Duration
-	failures []transport.Reason // One a request that failed.
+	name        string
+	expressions []string // As they were sent.
+	duration    time.Duration
+	failures    []transport.Reason // One a request that failed.
 }
 
-// A storeReport is one store with its gauges, in the order of Gauges. NaN is absent.
+// A storeReport is one store with its gauges, in the order of the table. NaN is absent.
 type storeReport struct {
 	stores.Match
-	values []float64
+	values     []float64
+	twins      bool     // Several targets share its target's identity.
+	unanswered []*Query // That did not answer for the store, though its target is known.
 }
 
 // A problem is what the operator should hear of, once: its keys stay the same from round to round, while
@@ -54,19 +58,19 @@ type problem struct {
 }
 
 // newRound reports how the queries went. Queries that failed alike are one problem.
-func newRound(cluster string, all results) *round {
-	r := &round{cluster: cluster}
+func newRound(cluster string, t *table, all results) *round {
+	r := &round{cluster: cluster, table: t}
 	type failure struct {
 		text    string // Of the first query that failed so.
 		queries []*Query
 	}
 	alike := map[string]*failure{}
-	for _, q := range allQueries {
+	for _, q := range t.reported {
 		result, ok := all[q]
 		if !ok || !result.asked {
 			continue
 		}
-		report := queryReport{name: q.Name, duration: result.duration}
+		report := queryReport{name: q.Name, expressions: result.expressions, duration: result.duration}
 		for _, err := range result.errs {
 			report.failures = append(report.failures, transport.ReasonOf(err))
 			failed := alike[kind(err)]
@@ -128,13 +132,14 @@ func (r *round) reportStores(found *found, all results) {
 			continue
 		}
 		seen[labels] = true
-		r.stores = append(r.stores, storeReport{m, r.judge(m, all)})
+		r.stores = append(r.stores, r.judge(m, all))
 	}
 }
 
 // judge takes a store's gauges from what upstream said of it.
-func (r *round) judge(m stores.Match, all results) []float64 {
+func (r *round) judge(m stores.Match, all results) storeReport {
 	var s said
+	report := storeReport{Match: m}
 	target, found := m.Target()
 	switch {
 	case m.Ambiguous:
@@ -146,23 +151,31 @@ func (r *round) judge(m stores.Match, all results) []float64 {
 		}
 	default:
 		if !all[queryUp].answered(target.Identity) && !all[queryLastScrape].answered(target.Identity) {
+			report.unanswered = r.table.queries
 			break // Whether the target has its identity for itself alone is not known, so nothing is.
 		}
 		s = all.of(target.Identity)
+		for _, q := range r.table.queries {
+			if _, answered := s[q]; !answered && all[q].asked {
+				report.unanswered = append(report.unanswered, q)
+			}
+		}
 		if twins := s.twins(); twins != "" {
 			r.ambiguous(m.Store, "upstream has several targets of its job and instance: "+twins+": keep one with selector, or name the label that tells replicas apart in replica_labels")
-			s = nil
+			s, report.twins = nil, true
 		}
 	}
-	values := make([]float64, len(Gauges))
-	for i, g := range Gauges {
-		v, ok := g.value(s)
-		if !ok || math.IsInf(v, 0) {
-			v = math.NaN()
-		}
-		values[i] = v
+	known := row{s, r.table, make([]float64, len(r.table.gauges))}
+	for i := range known.values { // One that another is derived from may stand behind it.
+		known.values[i] = math.NaN()
 	}
-	return values
+	for i, g := range r.table.gauges {
+		if v, ok := g.value.take(known); ok && !math.IsInf(v, 0) {
+			known.values[i] = v
+		}
+	}
+	report.values = known.values
+	return report
 }
 
 // ambiguous tells of a store that has no gauges because nothing decides which series are its own.

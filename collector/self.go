@@ -3,6 +3,8 @@
 package collector
 
 import (
+	"slices"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/operator-store/operator_store_exporter/transport"
@@ -34,17 +36,17 @@ var (
 )
 
 func (r *round) collectSelf(ch chan<- prometheus.Metric) {
-	up := 1.0
 	for _, q := range r.queries {
 		success := 1.0
 		if len(q.failures) > 0 {
 			success = 0
-			if q.name != queryPD.Name {
-				up = 0
-			}
 		}
 		ch <- gauge(descQuerySuccess, success, r.cluster, q.name)
 		ch <- gauge(descQueryDuration, q.duration.Seconds(), r.cluster, q.name)
+	}
+	up := 0.0
+	if r.up() {
+		up = 1
 	}
 	ch <- gauge(descUpstreamUp, up, r.cluster)
 	for _, url := range r.servers {
@@ -66,6 +68,11 @@ func (r *round) collectSelf(ch chan<- prometheus.Metric) {
 	}
 }
 
+// up tells whether every query succeeded. PD is not upstream.
+func (r *round) up() bool {
+	return !slices.ContainsFunc(r.queries, func(q queryReport) bool { return len(q.failures) > 0 && q.name != queryPD.Name })
+}
+
 // failures counts the queries that failed, from the start of the process on: a reload goes on counting.
 type failures struct{ vec *prometheus.CounterVec }
 
@@ -77,8 +84,8 @@ func newFailures() *failures {
 }
 
 // collect sends the counters of one cluster, those at zero too: a rate needs them.
-func (f *failures) collect(ch chan<- prometheus.Metric, cluster string) {
-	for _, q := range allQueries {
+func (f *failures) collect(ch chan<- prometheus.Metric, cluster string, queries []*Query) {
+	for _, q := range queries {
 		for _, reason := range transport.Reasons() {
 			if (reason == transport.ReasonAmbiguous) && q != queryTargets {
 				continue // Only the matching of targets to stores can be that.

@@ -119,7 +119,7 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 	})
 	for _, alike := range l.group(known, size) {
 		for part := range slices.Chunk(alike, even(len(alike), size)) {
-			for _, part := range split(part) {
+			for _, part := range w.planner.split(part) {
 				chunk := bucketChunk{targets: part, les: slices.Sorted(maps.Keys(l.union(part)))}
 				chunk.expression = w.expression(q, part, chunk.les)
 				l.chunks = append(l.chunks, chunk)
@@ -206,7 +206,7 @@ func (w window) add(les map[string]bool) {
 func (w *windows) allBuckets(q *Query, targets []stores.Identity, size int) []bucketChunk {
 	var chunks []bucketChunk
 	for part := range slices.Chunk(targets, even(len(targets), size)) {
-		for _, part := range split(part) {
+		for _, part := range w.planner.split(part) {
 			chunks = append(chunks, bucketChunk{part, nil, w.expression(q, part, nil)})
 		}
 	}

@@ -43,7 +43,9 @@ type Cluster struct {
 	StoreLimit    Limit       `yaml:"store_limit,omitempty"` // Stores of which gauges are made.
 	// StoresPerQuery is how many stores one query of buckets is about, 0 to learn it.
 	StoresPerQuery Limit `yaml:"stores_per_query,omitempty"`
-	BucketWindows  bool  `yaml:"bucket_windows,omitempty"` // Only the buckets that the quantiles need are asked for.
+	BucketWindows  bool  `yaml:"bucket_windows"` // Only the buckets that the quantiles need are asked for.
+	// Metrics are gauges of one's own, and other expressions for built-in ones.
+	Metrics []Metric `yaml:"metrics,omitempty"`
 
 	line int
 }
@@ -80,6 +82,20 @@ type Store struct {
 	Instance string  `yaml:"instance,omitempty"`
 
 	line int
+}
+
+// Metric is a gauge of each store, told by an expression.
+type Metric struct {
+	Name string     `yaml:"name"`
+	Help string     `yaml:"help,omitempty"`
+	Expr Expression `yaml:"expr"`
+
+	line int
+}
+
+// Wrong returns an error that tells the metric's place.
+func (m Metric) Wrong(format string, args ...any) error {
+	return fmt.Errorf("line %d: %s", m.line, fmt.Sprintf(format, args...))
 }
 
 // Defaults of a cluster.
@@ -160,6 +176,7 @@ func (c *Config) check() error {
 		errs = append(errs, problem{line, fmt.Sprintf(format, args...)})
 	}
 	clusters := map[string]int{}
+	helps := map[string]Metric{} // The first with each name: one help for all clusters, as for any metric.
 	for _, cluster := range c.Clusters {
 		if cluster.Name == "" {
 			continue // It did not decode, which is told elsewhere.
@@ -168,6 +185,22 @@ func (c *Config) check() error {
 			wrong(cluster.line, "duplicate cluster %q, first at line %d: give each cluster a name of its own", cluster.Name, first)
 		} else {
 			clusters[cluster.Name] = cluster.line
+		}
+		metrics := map[string]int{}
+		for _, m := range cluster.Metrics {
+			if m.Name == "" {
+				continue
+			}
+			if first, ok := metrics[m.Name]; ok {
+				wrong(m.line, "duplicate metric %q, first at line %d: give each one a name of its own", m.Name, first)
+				continue
+			}
+			metrics[m.Name] = m.line
+			if first, ok := helps[m.Name]; ok && first.Help != m.Help {
+				wrong(m.line, "metric %q has another help at line %d: write the same one, for all clusters' samples stand below it", m.Name, first.line)
+			} else {
+				helps[m.Name] = m
+			}
 		}
 		unique := map[string]int{}
 		for _, s := range cluster.Stores {
@@ -258,6 +291,50 @@ func (s *Store) UnmarshalYAML(node *yaml.Node) error {
 	if s.Address == "" {
 		return errors.New("a store needs an address, such as tikv-0:20160")
 	}
+	return nil
+}
+
+// Gauges that tell whether a store is there can't be told by something else.
+var reservedMetrics = []string{"operator_store_up", "operator_store_last_scrape_timestamp_seconds", "operator_store_info"}
+
+const (
+	metricPrefix    = "operator_store_"
+	exporterMetrics = "operator_store_exporter_"
+)
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (m *Metric) UnmarshalYAML(node *yaml.Node) error {
+	type plain Metric
+	*m = Metric{line: node.Line}
+	if err := node.Load((*plain)(m), yaml.WithKnownFields()); err != nil {
+		return err
+	}
+	switch {
+	case m.Name == "":
+		return errors.New("a metric needs a name, such as operator_store_leaders")
+	case !model.LegacyValidation.IsValidMetricName(m.Name) || !strings.HasPrefix(m.Name, metricPrefix) || m.Name == metricPrefix:
+		return fmt.Errorf("bad metric name %q: write one such as operator_store_leaders", m.Name)
+	case slices.Contains(reservedMetrics, m.Name) || strings.HasPrefix(m.Name, exporterMetrics):
+		return fmt.Errorf("metric %q is the exporter's own: choose another name", m.Name)
+	case m.Expr == Expression{}:
+		return fmt.Errorf("metric %q needs an expr", m.Name)
+	}
+	return nil
+}
+
+// Expression is PromQL that tells one number of each target.
+type Expression struct{ expr.Expr }
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (e *Expression) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind != yaml.ScalarNode {
+		return errors.New("bad expr: put it into quotes")
+	}
+	parsed, err := expr.PerTarget(node.Value)
+	if err != nil {
+		return fmt.Errorf("bad %w", err)
+	}
+	*e = Expression{parsed}
 	return nil
 }
 

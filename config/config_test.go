@@ -210,3 +210,36 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestTheTextOfAConfigurationHidesSecrets(t *testing.T) {
+	cfg, err := config.Load([]byte(`clusters:
+- name: a
+  selector: '{tidb_cluster="prod"}'
+  upstream:
+    url: http://u:9090/prefix
+    params: {dedup: [hidden-1]}
+    proxy_url: http://me:hidden-2@proxy
+    oauth2: {client_id: id, client_secret: hidden-3, token_url: http://t, endpoint_params: {token: hidden-4}}
+    http_headers: {X-Scope-OrgID: {values: [tenant], secrets: [hidden-5]}}
+  pd: {url: http://pd, oauth2: {client_id: id, client_secret: hidden-6, token_url: http://t, endpoint_params: {token: hidden-7}}}
+  stores: [{id: 7, address: "tikv-0:20160"}]
+  metrics: [{name: operator_store_leaders, help: Leaders., expr: 'sum by (instance) (x)'}]
+- {name: b, upstream: {url: http://b, basic_auth: {username: me, password: hidden-8}}, bucket_windows: false, rate_window: 2m}
+- {name: c, upstream: {url: http://c, authorization: {credentials: hidden-9}}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := cfg.String()
+	if strings.Contains(text, "hidden") {
+		t.Errorf("a secret is shown:\n%s", text)
+	}
+	for _, want := range []string{"http://u:9090/prefix", `{tidb_cluster="prod"}`, "tenant", "tikv-0:20160", "operator_store_leaders", "bucket_windows: false", "rate_window: 2m", "username: me"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is not shown:\n%s", want, text)
+		}
+	}
+	if again, err := config.Load([]byte(text)); err != nil || again.String() != text {
+		t.Errorf("what is shown is no configuration: %v\n%s", err, text)
+	}
+}

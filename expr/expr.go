@@ -33,6 +33,15 @@ func ParseSelector(s string) ([]*labels.Matcher, error) {
 	return matchers, nil
 }
 
+// Selector is the text of a selector without a metric name.
+func Selector(matchers []*labels.Matcher) string {
+	texts := make([]string, len(matchers))
+	for i, m := range matchers {
+		texts[i] = m.String()
+	}
+	return "{" + strings.Join(texts, ",") + "}"
+}
+
 // Expr is a PromQL expression that parses.
 type Expr struct{ text string }
 
@@ -53,26 +62,97 @@ func MustParse(expression string) Expr {
 	return e
 }
 
-// With returns the text of e with matchers added to each vector selector and the labels groupBy to each
-// `by` clause.
-func (e Expr) With(matchers []*labels.Matcher, groupBy []string) string {
-	root, err := promql.ParseExpr(e.text) // Again, for what is printed is changed.
+// Text is the expression as it was written.
+func (e Expr) Text() string { return e.text }
+
+// root is e to read and to change.
+func (e Expr) root() parser.Expr {
+	root, err := promql.ParseExpr(e.text)
 	if err != nil {
 		panic(err) // It has parsed before.
 	}
+	return root
+}
+
+// print writes what is printed the way that it is parsed: this one character is written as it is inside a string, where the
+// parser takes it for an error.
+func print(root parser.Expr) string { return strings.ReplaceAll(root.String(), "\uFFFD", `\ufffd`) }
+
+// With returns the text of e with matchers added to each vector selector and the labels groupBy to each
+// `by` and `on` clause.
+func (e Expr) With(matchers []*labels.Matcher, groupBy []string) string {
+	root := e.root()
 	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.VectorSelector:
 			n.LabelMatchers = append(n.LabelMatchers, matchers...)
 		case *parser.AggregateExpr:
 			if !n.Without {
-				n.Grouping = append(n.Grouping, groupBy...)
+				n.Grouping = union(n.Grouping, groupBy)
+			}
+		case *parser.BinaryExpr:
+			if n.VectorMatching != nil && n.VectorMatching.On {
+				n.VectorMatching.MatchingLabels = union(n.VectorMatching.MatchingLabels, groupBy)
 			}
 		}
 		return nil
 	})
-	// The printer writes this one character as it is inside a string, where the parser takes it for an error.
-	return strings.ReplaceAll(root.String(), "\uFFFD", `\ufffd`)
+	return print(root)
+}
+
+// union is a with those of b that it lacks.
+func union(a, b []string) []string {
+	for _, l := range b {
+		if !slices.Contains(a, l) {
+			a = append(a, l)
+		}
+	}
+	return a
+}
+
+// Only returns the text of e for the series that matcher matches by equality, whose label no `by` clause keeps.
+func (e Expr) Only(matcher *labels.Matcher) string {
+	root := e.root()
+	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			n.LabelMatchers = slices.DeleteFunc(n.LabelMatchers, func(m *labels.Matcher) bool { return m.Name == matcher.Name })
+			n.LabelMatchers = append(n.LabelMatchers, matcher)
+		case *parser.AggregateExpr:
+			n.Grouping = slices.DeleteFunc(n.Grouping, func(l string) bool { return l == matcher.Name })
+		}
+		return nil
+	})
+	return print(root)
+}
+
+// selectors are the vector selectors of e.
+func (e Expr) selectors() []*parser.VectorSelector {
+	var all []*parser.VectorSelector
+	parser.Inspect(e.root(), func(node parser.Node, _ []parser.Node) error {
+		if s, ok := node.(*parser.VectorSelector); ok {
+			all = append(all, s)
+		}
+		return nil
+	})
+	return all
+}
+
+// Selectors counts the vector selectors.
+func (e Expr) Selectors() int { return len(e.selectors()) }
+
+// Metrics are the names of the metrics that the vector selectors select by name, each once.
+func (e Expr) Metrics() []string {
+	var names []string
+	for _, s := range e.selectors() {
+		names = union(names, []string{s.Name})
+	}
+	return names
+}
+
+// AllNamed tells whether the names of all metrics begin with prefix.
+func (e Expr) AllNamed(prefix string) bool {
+	return !slices.ContainsFunc(e.Metrics(), func(name string) bool { return !strings.HasPrefix(name, prefix) })
 }
 
 // OneOf returns a matcher for label being exactly one of values. More than one value becomes an

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/config"
 )
 
 // Build makes an exporter of the configuration as it is now. Previous is the one to be replaced, nil the
@@ -65,6 +66,13 @@ func (r *Reloader) Scrape(ctx context.Context, clusters ...string) (*collector.C
 	r.mu.RUnlock()
 	defer e.scrapes.Done()
 	return e.Scrape(ctx, clusters...)
+}
+
+// Config is the configuration that is in use.
+func (r *Reloader) Config() *config.Config {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.current.Config()
 }
 
 // Clusters returns the names of the clusters.
