@@ -113,7 +113,7 @@ func TestMetricsDocument(t *testing.T) {
 
 func TestConfigurationDocument(t *testing.T) {
 	document := read(t, "docs/configuration.md")
-	app, _, _ := commandLine(io.Discard, io.Discard)
+	app, _ := commandLine(nil, io.Discard, io.Discard)
 	var actual []string
 	for _, f := range app.Model().Flags {
 		if f.Hidden || f.Name == "help" || f.Name == "version" {
@@ -236,7 +236,7 @@ func TestREADMECommands(t *testing.T) {
 					t.Errorf("the Makefile has no target for %q", line)
 				}
 			case "./operator_store_exporter":
-				app, _, _ := commandLine(io.Discard, io.Discard)
+				app, _ := commandLine(nil, io.Discard, io.Discard)
 				if _, err := app.Parse(words[1:]); err != nil {
 					t.Errorf("%q: %v", line, err)
 				}

@@ -76,25 +76,25 @@ var faults = []fault{
 	{name: "reset in the middle of the body", toxic: `{"type":"limit_data","attributes":{"bytes":150}}`, reason: "connection", says: "unexpected EOF"},
 
 	// What upstream refuses.
-	{name: "401", answer: status(401, "no"), reason: "http", says: "check basic_auth"},
-	{name: "403", answer: status(403, "no"), reason: "http", says: "check basic_auth"},
-	{name: "404 from a wrong path prefix", answer: status(404, "404 page not found"), reason: "http", says: "path prefix"},
-	{name: "405 to POST", answer: onlyPOST(status(405, "use GET")), whole: true},
-	{name: "400 with an error body", query: "storage_commands", answer: status(400, `{"status":"error","errorType":"bad_data","error":"parse error"}`), reason: "query", says: "parse error"},
-	{name: "422 with an error body", query: "storage_commands", answer: status(422, `{"status":"error","errorType":"execution","error":"too many samples"}`), reason: "query", says: "too many samples"},
+	{name: "401", answer: answerWith(401, "no"), reason: "http", says: "check basic_auth"},
+	{name: "403", answer: answerWith(403, "no"), reason: "http", says: "check basic_auth"},
+	{name: "404 from a wrong path prefix", answer: answerWith(404, "404 page not found"), reason: "http", says: "path prefix"},
+	{name: "405 to POST", answer: onlyPOST(answerWith(405, "use GET")), whole: true},
+	{name: "400 with an error body", query: "storage_commands", answer: answerWith(400, `{"status":"error","errorType":"bad_data","error":"parse error"}`), reason: "query", says: "parse error"},
+	{name: "422 with an error body", query: "storage_commands", answer: answerWith(422, `{"status":"error","errorType":"execution","error":"too many samples"}`), reason: "query", says: "too many samples"},
 	{name: "429 with Retry-After", query: "cpu_quota", answer: retryAfter(429), reason: "http", says: "retry after 7"},
 	{name: "503 with Retry-After", query: "cpu_quota", answer: retryAfter(503), reason: "http", says: "retry after 7"},
-	{name: "500 HTML", query: "cpu_quota", answer: status(500, "<html>oops</html>"), reason: "http", says: "500 Internal Server Error"},
+	{name: "500 HTML", query: "cpu_quota", answer: answerWith(500, "<html>oops</html>"), reason: "http", says: "500 Internal Server Error"},
 	{name: "a redirect to another host", answer: redirect("http://localhost.invalid/x?token=hunter2"), reason: "http", says: "302 Found to http://localhost.invalid/x: redirects are not followed"},
 	{name: "an endless redirect", config: "follow_redirects: true", answer: func(w http.ResponseWriter, r *http.Request) { redirect(r.URL.Path)(w, r) }, reason: "http", says: "only ten times"},
 
 	// Answers that are none.
-	{name: "200 with HTML", query: "cpu_seconds", answer: status(200, "<html>log in</html>"), reason: "response", says: "path prefix"},
+	{name: "200 with HTML", query: "cpu_seconds", answer: answerWith(200, "<html>log in</html>"), reason: "response", says: "path prefix"},
 	{name: "truncated JSON", query: "cpu_seconds", body: func(s string) string { return s[:len(s)/2] }, reason: "response", says: "answer of http"},
-	{name: "status: error", query: "cpu_seconds", answer: status(200, `{"status":"error","errorType":"execution","error":"boom"}`), reason: "query", says: "boom"},
-	{name: "a scalar", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), reason: "response", says: `where a vector is wanted`},
-	{name: "a matrix", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`), reason: "response", says: `where a vector is wanted`},
-	{name: "a string", query: "cpu_seconds", answer: status(200, `{"status":"success","data":{"resultType":"string","result":[1700000000,"x"]}}`), reason: "response", says: "answer of http"},
+	{name: "status: error", query: "cpu_seconds", answer: answerWith(200, `{"status":"error","errorType":"execution","error":"boom"}`), reason: "query", says: "boom"},
+	{name: "a scalar", query: "cpu_seconds", answer: answerWith(200, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), reason: "response", says: `where a vector is wanted`},
+	{name: "a matrix", query: "cpu_seconds", answer: answerWith(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`), reason: "response", says: `where a vector is wanted`},
+	{name: "a string", query: "cpu_seconds", answer: answerWith(200, `{"status":"success","data":{"resultType":"string","result":[1700000000,"x"]}}`), reason: "response", says: "answer of http"},
 	{name: "null for a series", query: "cpu_seconds", body: func(s string) string { return strings.Replace(s, `"result":[`, `"result":[null,`, 1) }, reason: "response", says: "a series that is null"},
 	{name: "null for a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value[1] = nil }), reason: "response", says: "answer of http"},
 	{name: "a series without a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value = nil }), reason: "response", says: "a series without a value"},
@@ -465,7 +465,7 @@ func buckets(counts ...string) func([]point) []point {
 	}
 }
 
-func status(code int, body string) http.HandlerFunc {
+func answerWith(code int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(code)
 		_, _ = io.WriteString(w, body)

@@ -114,13 +114,13 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	whole := oracle.Oracle{Stores: stores}
 	answers := []http.Handler{
 		whole,
-		status(500, "<html>oops</html>"),
-		status(200, "<html>log in</html>"),
+		answerWith(500, "<html>oops</html>"),
+		answerWith(200, "<html>log in</html>"),
 		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 200<<10)) }), // Over the limit.
 		redirect("http://127.0.0.1:1/"),
-		status(422, `{"status":"error","errorType":"execution","error":"no"}`),
-		status(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`),
+		answerWith(422, `{"status":"error","errorType":"execution","error":"no"}`),
+		answerWith(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`),
 	}
 	var round atomic.Int64
 	upstream := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

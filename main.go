@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
-	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -57,28 +56,37 @@ func main() {
 
 // run parses args and does what they say until ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	app, serve, check := commandLine(stdout, stderr)
+	app, commands := commandLine(args, stdout, stderr)
 	command, err := app.Parse(args)
 	if err != nil {
 		return fmt.Errorf("%w, try --help", err)
 	}
-	if command == "check-config" {
-		return checkConfig(*check, stdout)
-	}
-	return serve.run(ctx, stderr)
+	return commands[command](ctx)
 }
 
-// commandLine returns the command line, with what it sets.
-func commandLine(stdout, stderr io.Writer) (app *kingpin.Application, s *serving, checked *string) {
-	app = kingpin.New(program, "Exposes few, normalised gauges of each TiKV store, asked of the Prometheus that scrapes TiKV.")
+// commandLine returns the command line for args, with what each command does.
+func commandLine(args []string, stdout, stderr io.Writer) (*kingpin.Application, map[string]func(context.Context) error) {
+	app := kingpin.New(program, "Exposes few, normalised gauges of each TiKV store, asked of the Prometheus that scrapes TiKV.")
 	app.UsageWriter(stdout).ErrorWriter(stderr).HelpFlag.Short('h')
 	app.Version(version.Print(program))
-	app.Command("serve", "Serve the gauges over HTTP (the default).").Default()
-	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
-	checked = check.Arg("file", "The configuration file.").Required().String()
-	s = &serving{}
+	s := &serving{}
 	s.flags(app)
-	return app, s, checked
+	serve := app.Command("serve", "Serve the gauges over HTTP (the default).")
+	if len(args) == 0 || args[0] != "--completion-bash" { // Else the beginning of a command's name is taken for the default one's argument.
+		serve.Default()
+	}
+	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
+	checked := check.Arg("file", "The configuration file.").Required().String()
+	stores := storesCommand(app, s)
+	examine := app.Command("doctor", "Ask upstream, and say what is right, what is not and what to change.")
+	rules := app.Command("rules", "Print a Prometheus rule file that records the same gauges in upstream.")
+	return app, map[string]func(context.Context) error{
+		serve.FullCommand():   func(ctx context.Context) error { return s.run(ctx, stderr) },
+		check.FullCommand():   func(context.Context) error { return checkConfig(*checked, stdout) },
+		"stores":              func(ctx context.Context) error { return stores.run(ctx, stdout) },
+		examine.FullCommand(): func(ctx context.Context) error { return s.doctor(ctx, stdout) },
+		rules.FullCommand():   func(context.Context) error { return s.rules(stdout) },
+	}
 }
 
 // serving is the command that serves, with its flags.
@@ -97,7 +105,7 @@ type serving struct {
 }
 
 func (s *serving) flags(app *kingpin.Application) {
-	s.configFile = app.Flag("config.file", "Configuration file. Without one, a single cluster is bridged.").String()
+	s.configFile = app.Flag("config.file", "Configuration file. Without one, a single cluster is bridged.").PlaceHolder("FILE").String()
 	s.single.name = app.Flag("cluster", "Name of the single cluster, without --config.file.").IsSetByUser(&s.singleSet[0]).Default("default").String()
 	s.single.url = app.Flag("upstream.url", "URL of the Prometheus that scrapes TiKV, without --config.file.").IsSetByUser(&s.singleSet[1]).Default("http://localhost:9090").String()
 	s.lookback = app.Flag("discovery.lookback", "How long a store is known after upstream last saw it.").Default("1h").Duration()
@@ -107,15 +115,14 @@ func (s *serving) flags(app *kingpin.Application) {
 	s.enableLifecycle = app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").Bool()
 	s.timeoutOffset = app.Flag("scrape.timeout-offset", "How much earlier than the scraper's timeout a scrape ends.").Default("500ms").Duration()
 	s.toolkit = kingpinflag.AddFlags(app, ":9820")
+	app.GetFlag("web.config.file").Help("File that turns TLS or authentication on, as exporter-toolkit describes it.").PlaceHolder("FILE")
 	s.logging.Add(app)
 }
 
 // run serves until ctx ends, then lets the scrapes under way finish.
 func (s *serving) run(ctx context.Context, stderr io.Writer) error {
-	for name, d := range map[string]time.Duration{"--discovery.lookback": *s.lookback, "--discovery.interval": *s.interval} {
-		if d <= 0 {
-			return fmt.Errorf("%s=%s: write a positive duration", name, d)
-		}
+	if err := s.check(); err != nil {
+		return err
 	}
 	logger, slogger := s.logging.Loggers(stderr)
 	registry := prometheus.NewRegistry()
@@ -165,6 +172,16 @@ func (s *serving) run(ctx context.Context, stderr io.Writer) error {
 	}
 }
 
+// check finds the durations that can't be.
+func (s *serving) check() error {
+	for name, d := range map[string]time.Duration{"--discovery.lookback": *s.lookback, "--discovery.interval": *s.interval} {
+		if d <= 0 {
+			return fmt.Errorf("%s=%s: write a positive duration", name, d)
+		}
+	}
+	return nil
+}
+
 func unlessClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
@@ -186,19 +203,4 @@ func (s *serving) config() (*config.Config, error) {
 	default:
 		return config.LoadFile(*s.configFile)
 	}
-}
-
-// checkConfig prints a line if the file is good, or returns every mistake in it.
-func checkConfig(file string, stdout io.Writer) error {
-	cfg, err := config.LoadFile(file)
-	if err != nil {
-		return err
-	}
-	exporter, err := collector.New(cfg, collector.Options{Logger: log.NewNopLogger()})
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	defer exporter.Close()
-	_, err = fmt.Fprintf(stdout, "%s is good: %d cluster(s) %q\n", file, len(cfg.Clusters), exporter.Clusters())
-	return err
 }

@@ -196,7 +196,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 				w.WriteHeader(http.StatusInternalServerError)
 				fmt.Fprint(w, r.Header, user, password)
 			},
-			"refused": status(401, "no"), "broken": status(500, ""), "cut off": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			"refused": answerWith(401, "no"), "broken": answerWith(500, ""), "cut off": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		} {
 			t.Run(tc.name+" "+what, func(t *testing.T) {
 				upstream := serve(t, answer)
@@ -237,7 +237,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 	for name, tc := range map[string]struct{ config, says string }{
 		"a file that is not there":      {"basic_auth: {username: u, password_file: nowhere}", "nowhere"},
 		"a proxy that is not there":     {"proxy_url: http://127.0.0.1:1", "127.0.0.1:1"},
-		"an OAuth2 server that refuses": {"oauth2: {client_id: id, client_secret: " + secret + ", token_url: " + serve(t, status(401, secret)) + "}", "token_url of oauth2 answers 401"},
+		"an OAuth2 server that refuses": {"oauth2: {client_id: id, client_secret: " + secret + ", token_url: " + serve(t, answerWith(401, secret)) + "}", "token_url of oauth2 answers 401"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			exporter, log := startExporter(t, "--config.file="+writeFile(t, "config.yml", "clusters:\n- name: c\n  upstream:\n    url: "+other+"\n    "+tc.config+"\n"))

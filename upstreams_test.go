@@ -30,20 +30,20 @@ func TestOtherUpstreams(t *testing.T) {
 	}{
 		{
 			section: "Thanos", param: "partial_response=false", drop: "",
-			refusal: status(500, `{"status":"error","errorType":"internal","error":"expanding series: proxy Series(): rpc error: code = Unavailable desc = no such store: thanos-store:10901"}`),
+			refusal: answerWith(500, `{"status":"error","errorType":"internal","error":"expanding series: proxy Series(): rpc error: code = Unavailable desc = no such store: thanos-store:10901"}`),
 			reason:  "http", says: "no such store",
 		},
 		{
 			section: "Mimir", prefix: "/prometheus", header: "X-Scope-OrgID", drop: "http_headers: {X-Scope-OrgID: {values: [tikv]}}",
-			refusal: status(401, "no org id\n"), reason: "http", says: "401 Unauthorized: no org id",
+			refusal: answerWith(401, "no org id\n"), reason: "http", says: "401 Unauthorized: no org id",
 		},
 		{
 			section: "Cortex", prefix: "/prometheus", header: "X-Scope-OrgID", drop: "/prometheus",
-			refusal: status(404, "404 page not found\n"), reason: "http", says: "path prefix",
+			refusal: answerWith(404, "404 page not found\n"), reason: "http", says: "path prefix",
 		},
 		{
 			section: "VictoriaMetrics", prefix: "", param: "nocache=1",
-			refusal: status(422, `{"status":"error","errorType":"422","error":"error when executing query=\"x\" for (time=1, step=300000): cannot select more than -search.maxSamplesPerQuery=1000 samples"}`),
+			refusal: answerWith(422, `{"status":"error","errorType":"422","error":"error when executing query=\"x\" for (time=1, step=300000): cannot select more than -search.maxSamplesPerQuery=1000 samples"}`),
 			reason:  "query", says: "maxSamplesPerQuery",
 		},
 	} {

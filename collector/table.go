@@ -72,6 +72,14 @@ func (t *table) ask() {
 // gauge is the one of a name that there is.
 func (t *table) gauge(name string) Gauge { return t.gauges[t.index[name]] }
 
+// Series are the selectors of upstream's series that the gauge itself is taken from, none of one that is derived from others.
+func (g Gauge) Series() []string {
+	if len(g.value.gauges) > 0 {
+		return nil
+	}
+	return expr.MustParse(strings.ReplaceAll(g.value.rule(nil), "[W]", "[1m]")).Series()
+}
+
 // Rule is what records a gauge in a Prometheus.
 type Rule struct {
 	Record string

@@ -141,18 +141,19 @@ func (e Expr) selectors() []*parser.VectorSelector {
 // Selectors counts the vector selectors.
 func (e Expr) Selectors() int { return len(e.selectors()) }
 
-// Metrics are the names of the metrics that the vector selectors select by name, each once.
-func (e Expr) Metrics() []string {
-	var names []string
+// Series are the vector selectors' texts, each once, as of now.
+func (e Expr) Series() []string {
+	var texts []string
 	for _, s := range e.selectors() {
-		names = union(names, []string{s.Name})
+		plain := parser.VectorSelector{Name: s.Name, LabelMatchers: s.LabelMatchers}
+		texts = union(texts, []string{plain.String()})
 	}
-	return names
+	return texts
 }
 
 // AllNamed tells whether the names of all metrics begin with prefix.
 func (e Expr) AllNamed(prefix string) bool {
-	return !slices.ContainsFunc(e.Metrics(), func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	return !slices.ContainsFunc(e.selectors(), func(s *parser.VectorSelector) bool { return !strings.HasPrefix(s.Name, prefix) })
 }
 
 // OneOf returns a matcher for label being exactly one of values. More than one value becomes an
