@@ -29,7 +29,7 @@ import (
 )
 
 // startWatched starts a real Prometheus that scrapes stores of the given names and versions every second, and waits until it has
-// rates of all of them. Their instances are NAME:20180.
+// rates of all of them. Their instances are NAME:20180, or the name itself where it has a port.
 func startWatched(t *testing.T, versions map[string]sim.Version, more ...stack.Target) (*stack.Process, *sim.Cluster) {
 	t.Helper()
 	cluster := sim.NewCluster(1)
@@ -37,7 +37,11 @@ func startWatched(t *testing.T, versions map[string]sim.Version, more ...stack.T
 	var targets []stack.Target
 	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		cluster.AddStore(name, name+":20160", versions[name])
-		targets = append(targets, stack.Target{Job: "tikv", Instance: name + ":20180", Address: pages, Path: "/tikv/" + name})
+		instance := name
+		if !strings.Contains(name, ":") {
+			instance += ":20180"
+		}
+		targets = append(targets, stack.Target{Job: "tikv", Instance: instance, Address: pages, Path: "/tikv/" + name})
 	}
 	upstream := startPrometheus(t, "upstream", time.Second, append(targets, more...)...)
 	until(t, "upstream to have rates of all stores", func(ctx context.Context) (bool, error) {
