@@ -292,6 +292,22 @@ func (s *Store) write(w *bytes.Buffer) bool {
 		head(w, "tikv_server_info", "gauge")
 		fmt.Fprintf(w, "tikv_server_info{version=%q,hash=\"simulated\"} %d\n", s.Version.Name, s.started.Unix())
 	}
+	head(w, "process_resident_memory_bytes", "gauge")
+	fmt.Fprintf(w, "process_resident_memory_bytes %d\n", s.ID<<30)
+	head(w, "tikv_engine_write_stall", "gauge")
+	for _, db := range []string{"kv", "raft"} {
+		for i, kind := range []string{"write_stall_average", "write_stall_percentile95", "write_stall_percentile99", "write_stall_max"} {
+			fmt.Fprintf(w, "tikv_engine_write_stall{db=%q,type=%q} %d\n", db, kind, (len(db)+i)*1000)
+		}
+	}
+	head(w, "tikv_engine_size_bytes", "gauge")
+	for i, cf := range []string{"default", "lock", "write", "raft"} {
+		fmt.Fprintf(w, "tikv_engine_size_bytes{db=\"kv\",type=%q} %d\n", cf, (i+1)*s.ID<<20)
+	}
+	if s.Version.CPUQuota {
+		head(w, "tikv_resolved_ts_min_resolved_ts_gap_millis", "gauge")
+		fmt.Fprintf(w, "tikv_resolved_ts_min_resolved_ts_gap_millis %d\n", 1000+s.ID)
+	}
 	head(w, "tikv_raftstore_region_count", "gauge")
 	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"region\"} %d\ntikv_raftstore_region_count{type=\"leader\"} %d\n", 300*s.ID, 100*s.ID)
 	return true
