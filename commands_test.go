@@ -73,7 +73,7 @@ func TestStoresCommand(t *testing.T) {
 			`(?m)^default +a:20180 +up +[0-9.]+k? +[0-9.]+k? `,
 			`(?m)^default +b:20180 +up .* - `,
 			`(?m)^- 1 store of cluster "default": disk used is absent: no series \(TiKV before 5\.4\)$`,
-			`(?m)^2 stores of 1 cluster, all asked$`,
+			`(?m)^2 stores of 1 cluster, every query answered$`,
 		}},
 		{"the stores of one cluster while another's upstream is down", []string{"stores", "--config.file=" + writeFile(t, "c.yml", down)}, false, []string{
 			`(?m)^prod +a:20180 +up `, `(?m)^! query "targets" of cluster "gone": .* connection refused`, `(?m)^2 stores of 2 clusters, 1 problem$`,

@@ -135,7 +135,7 @@ func TestConfigurationDocument(t *testing.T) {
 		for f := range of.Fields() {
 			name, inline, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 			switch {
-			case !f.IsExported():
+			case !f.IsExported() || name == "-":
 			case inline == "inline" && f.Type == reflect.TypeFor[config.Server]():
 				walk(prefix, f.Type)
 			case inline == "inline":
@@ -227,7 +227,7 @@ func rulesKnowTheirMetrics(t *testing.T, content string) {
 // The commands of the README are targets of the Makefile, or flags and commands that there are.
 func TestREADMECommands(t *testing.T) {
 	makefile := read(t, "Makefile")
-	for _, block := range blocks(read(t, "README.md"), "sh") {
+	for _, block := range append(blocks(read(t, "README.md"), "sh"), blocks(read(t, "docs/commands.md"), "sh")...) {
 		for _, line := range strings.Split(strings.TrimSpace(block), "\n") {
 			words := strings.Fields(line)
 			switch words[0] {
@@ -240,7 +240,7 @@ func TestREADMECommands(t *testing.T) {
 				if _, err := app.Parse(words[1:]); err != nil {
 					t.Errorf("%q: %v", line, err)
 				}
-			case "curl":
+			case "curl", "source":
 			default:
 				t.Errorf("nobody checks %q", line)
 			}

@@ -5,10 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +36,10 @@ func TestDoctor(t *testing.T) {
 	cluster := func(url, more string) string {
 		return fmt.Sprintf("clusters:\n- name: prod\n  upstream: {url: %q}\n%s", url, more)
 	}
+	ahead := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"1"]}]}}`, time.Now().Add(time.Minute).Unix())
+	}))
+	seen := map[string]bool{}
 	for _, tc := range []struct {
 		name   string
 		config string
@@ -107,6 +113,10 @@ func TestDoctor(t *testing.T) {
 			want:   `warn  upstream .*http://127\.0\.0\.1:1/.*connection refused`, cured: cluster(upstream.URL, ""),
 		},
 		{
+			name: "a clock that is wrong", config: cluster(ahead, ""),
+			want: `warn  clock .*is off by (59s|1m0s) from the clock here: let both follow the same NTP servers`,
+		},
+		{
 			name: "PD is gone", config: cluster(upstream.URL, "  pd: {url: \"http://127.0.0.1:1\"}\n"),
 			want: `FAIL  pd .*connection refused`, cured: cluster(upstream.URL, ""),
 		},
@@ -115,6 +125,9 @@ func TestDoctor(t *testing.T) {
 			out, err := examine(t, tc.config)
 			if (err == nil) != tc.warned {
 				t.Errorf("it ended with %v", err)
+			}
+			for _, check := range regexp.MustCompile(`(?m)^  (?:ok  |warn|FAIL)  (\S+)`).FindAllStringSubmatch(out, -1) {
+				seen[check[1]] = true
 			}
 			if !regexp.MustCompile(tc.want).MatchString(out) {
 				t.Errorf("nothing matches %s in\n%s", tc.want, out)
@@ -128,6 +141,7 @@ func TestDoctor(t *testing.T) {
 			})
 		})
 	}
+	sameSet(t, "docs/commands.md", firstCells(read(t, "docs/commands.md")), slices.Collect(maps.Keys(seen)))
 }
 
 // examine runs the doctor on a configuration.

@@ -323,7 +323,9 @@ func (m *Metric) UnmarshalYAML(node *yaml.Node) error {
 }
 
 // Expression is PromQL that tells one number of each target.
-type Expression struct{ expr.Expr }
+type Expression struct {
+	expr.Expr `yaml:"-"`
+}
 
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (e *Expression) UnmarshalYAML(node *yaml.Node) error {

@@ -157,7 +157,7 @@ func (w Writer) foot(page *strings.Builder, reports []collector.Report, count in
 		fmt.Fprintln(page, summary+", "+w.paint(red, plural(problems, "problem")))
 		return
 	}
-	fmt.Fprintln(page, summary+", "+w.paint(green, "all asked"))
+	fmt.Fprintln(page, summary+", "+w.paint(green, "every query answered"))
 }
 
 // absences are lines that say which gauges are absent, and why, in the order of the gauges.
