@@ -30,7 +30,7 @@ import (
 
 // startWatched starts a real Prometheus that scrapes stores of the given names and versions every second, and waits until it has
 // rates of all of them. Their instances are NAME:20180, or the name itself where it has a port.
-func startWatched(t *testing.T, versions map[string]sim.Version, more ...stack.Target) (*stack.Process, *sim.Cluster) {
+func startWatched(t *testing.T, versions map[string]sim.Version, more ...stack.Target) *stack.Process {
 	t.Helper()
 	cluster := sim.NewCluster(1)
 	pages := stack.Host(serve(t, cluster))
@@ -48,7 +48,7 @@ func startWatched(t *testing.T, versions map[string]sim.Version, more ...stack.T
 		s, err := query(ctx, upstream.URL, `count(rate(process_cpu_seconds_total{job="tikv"}[10s]) and rate(tikv_raftstore_log_lag_count[10s]))`, "")
 		return err == nil && len(s) == 1 && s[0].Value == float64(len(versions)), err
 	})
-	return upstream, cluster
+	return upstream
 }
 
 // command runs a command of the exporter, and returns what it printed.
@@ -60,7 +60,7 @@ func command(t *testing.T, args ...string) (string, error) {
 }
 
 func TestStoresCommand(t *testing.T) {
-	upstream, _ := startWatched(t, map[string]sim.Version{"a": sim.V7, "b": sim.V4})
+	upstream := startWatched(t, map[string]sim.Version{"a": sim.V7, "b": sim.V4})
 	down := fmt.Sprintf("clusters:\n- {name: prod, upstream: {url: %q}, rate_window: 10s}\n- {name: gone, upstream: {url: http://127.0.0.1:1}}\n", upstream.URL)
 	for _, tc := range []struct {
 		name     string

@@ -229,6 +229,7 @@ func TestREADMECommands(t *testing.T) {
 	makefile := read(t, "Makefile")
 	for _, block := range append(blocks(read(t, "README.md"), "sh"), blocks(read(t, "docs/commands.md"), "sh")...) {
 		for _, line := range strings.Split(strings.TrimSpace(block), "\n") {
+			line, _, _ := strings.Cut(line, " > ")
 			words := strings.Fields(line)
 			switch words[0] {
 			case "make":

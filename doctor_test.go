@@ -21,17 +21,17 @@ import (
 
 // Each fault is made on purpose on real servers; the doctor names it, and what it advises makes the patient well.
 func TestDoctor(t *testing.T) {
-	upstream, _ := startWatched(t, map[string]sim.Version{"tikv-1": sim.V7, "tikv-3.tikv-peer": sim.V7, "new": sim.V8},
+	upstream := startWatched(t, map[string]sim.Version{"tikv-1": sim.V7, "tikv-3.tikv-peer": sim.V7, "new": sim.V8},
 		stack.Target{Job: "node", Instance: "tikv-1:9100", Address: "127.0.0.1:1", Path: "/metrics"},
 		stack.Target{Job: "tikv", Instance: "dead:20180", Address: "127.0.0.1:1", Path: "/metrics"})
-	old, _ := startWatched(t, map[string]sim.Version{"old": sim.V4})
+	old := startWatched(t, map[string]sim.Version{"old": sim.V4})
 	bare := startPrometheus(t, "bare", time.Second, stack.Target{Job: "node", Instance: "n:9100", Address: stack.Host(upstream.URL), Path: "/metrics"})
 	until(t, "the bare one to have a target", func(ctx context.Context) (bool, error) {
 		s, err := query(ctx, bare.URL, `up{job="node"} == 1`, "")
 		return len(s) == 1, err
 	})
 	locked := startLocked(t)
-	twins, _ := startWatched(t, map[string]sim.Version{"twin:20180": sim.V7, "twin:20181": sim.V7})
+	twins := startWatched(t, map[string]sim.Version{"twin:20180": sim.V7, "twin:20181": sim.V7})
 
 	cluster := func(url, more string) string {
 		return fmt.Sprintf("clusters:\n- name: prod\n  upstream: {url: %q}\n%s", url, more)
@@ -136,7 +136,7 @@ func TestDoctor(t *testing.T) {
 				return
 			}
 			until(t, "what was advised to help: "+tc.cured, func(context.Context) (bool, error) {
-				out, err := examine(t, tc.cured)
+				out, err := examine(t, tc.cured) //nolint:contextcheck // It has the test's.
 				return err == nil && !strings.Contains(out, "warn"), fmt.Errorf("the doctor says %s", out)
 			})
 		})

@@ -33,7 +33,7 @@ var examplesByHand = map[string]map[string]string{
 
 func TestGaugesOfOnesOwn(t *testing.T) {
 	stores := map[string]sim.Version{"a": sim.V7, "b": sim.V8, "c": sim.V4}
-	upstream, _ := startWatched(t, stores)
+	upstream := startWatched(t, stores)
 	t.Run("those of the example are what upstream says of each store", func(t *testing.T) {
 		config := strings.ReplaceAll(read(t, "examples/metrics.yml"), "http://localhost:9090", upstream.URL)
 		exporter, _ := startExporter(t, "--config.file="+writeFile(t, "metrics.yml", config))
@@ -104,7 +104,7 @@ func TestGaugesOfOnesOwn(t *testing.T) {
 			exporter, log := startExporter(t, "--config.file="+writeFile(t, "c.yml", fmt.Sprintf("clusters:\n- name: prod\n  upstream: {url: %q}\n  metrics: %s\n", upstream.URL, tc.metrics)))
 			page := scrape(t, exporter+"/metrics", 5*time.Second)
 			for gauge, want := range tc.want {
-				got, found := page[fmt.Sprintf(`%s{address="a:20180", cluster="prod", store_id=""}`, gauge)]
+				got, found := page[gauge+`{address="a:20180", cluster="prod", store_id=""}`]
 				if found == math.IsNaN(want) || found && math.Abs(got-want) > 1e-12 {
 					t.Errorf("%s is %v (there: %v), want %v", gauge, got, found, want)
 				}

@@ -209,7 +209,7 @@ func (e *examination) findNone(ctx context.Context) {
 func (e *examination) valuesOf(ctx context.Context, label string) string {
 	values := e.labelValues(ctx, fmt.Sprintf(`group by (%s) (tikv_store_size_bytes{type="available"})`, label), label)
 	if len(values) == 0 {
-		return fmt.Sprintf(", without the label %s", label)
+		return ", without the label " + label
 	}
 	return fmt.Sprintf(", with %s %s", label, few(values))
 }

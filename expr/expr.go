@@ -74,9 +74,9 @@ func (e Expr) root() parser.Expr {
 	return root
 }
 
-// print writes what is printed the way that it is parsed: this one character is written as it is inside a string, where the
+// write writes what is printed the way that it is parsed: this one character is written as it is inside a string, where the
 // parser takes it for an error.
-func print(root parser.Expr) string { return strings.ReplaceAll(root.String(), "\uFFFD", `\ufffd`) }
+func write(root parser.Expr) string { return strings.ReplaceAll(root.String(), "\uFFFD", `\ufffd`) }
 
 // With returns the text of e with matchers added to each vector selector and the labels groupBy to each
 // `by` and `on` clause.
@@ -97,7 +97,7 @@ func (e Expr) With(matchers []*labels.Matcher, groupBy []string) string {
 		}
 		return nil
 	})
-	return print(root)
+	return write(root)
 }
 
 // union is a with those of b that it lacks.
@@ -123,7 +123,7 @@ func (e Expr) Only(matcher *labels.Matcher) string {
 		}
 		return nil
 	})
-	return print(root)
+	return write(root)
 }
 
 // selectors are the vector selectors of e.
