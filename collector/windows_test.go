@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
@@ -27,8 +28,9 @@ import (
 type moving struct {
 	stores []*movingStore
 	mu     sync.Mutex
-	asked  int // Queries of buckets.
-	series int // Series of buckets in the answers.
+	asked  int           // Queries of buckets.
+	series int           // Series of buckets in the answers.
+	takes  time.Duration // A query of buckets.
 }
 
 type movingStore struct {
@@ -145,6 +147,7 @@ func (m *moving) Query(_ context.Context, expression string, at time.Time) (prom
 		m.asked++
 		m.series += len(vector)
 		m.mu.Unlock()
+		time.Sleep(m.takes)
 	}
 	return vector, at, nil
 }
@@ -219,4 +222,39 @@ func TestWindowsTellWhatAllBucketsDo(t *testing.T) {
 		t.Errorf("small chunks got %d series, all buckets are %d", series["small"], series["all"])
 	}
 	t.Logf("queries of buckets: %v, series: %v", asked, series)
+}
+
+// However long its queries take, upstream gets no more of them than may be under way at once and a few for fewer buckets: what
+// it can't do side by side is not cut smaller.
+func TestASlowUpstreamGetsFewQueries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(3, 3))
+		const n, concurrency, more = 1000, 8, 4
+		up := newMoving(n, random)
+		up.takes = time.Second
+		for _, s := range up.stores {
+			s.step(random)
+			s.started = 1
+		}
+		cfg, err := config.Load([]byte("clusters:\n- {name: c, upstream: {url: http://upstream}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := collector.New(cfg, collector.Options{
+			Lookback: time.Hour, Interval: time.Hour, Logger: log.NewNopLogger(),
+			Connect: func(config.Upstream) (collector.Upstream, error) { return up, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		for range 6 {
+			up.asked = 0
+			scrape(t.Context(), t, e)
+		}
+		// Two queries of buckets; those stores that need all of theirs have chunks of their own.
+		if most := 2 * (concurrency + more + 2); up.asked > most || up.asked < 2*concurrency {
+			t.Errorf("%d queries of buckets, want %d to %d", up.asked, 2*concurrency, most)
+		}
+	})
 }
