@@ -128,8 +128,10 @@ func (m *moving) Query(_ context.Context, expression string, at time.Time) (prom
 			}
 			vector = append(vector, promql.Sample{Metric: l, F: v, T: at.UnixMilli()})
 		}
+		instance := slices.IndexFunc(selector.LabelMatchers, func(m *labels.Matcher) bool { return m.Name == "instance" })
 		for _, s := range m.stores {
 			switch {
+			case instance >= 0 && !selector.LabelMatchers[instance].Matches(s.instance):
 			case selector.Name == "up", selector.Name == "tikv_store_size_bytes" && strings.HasPrefix(expression, "timestamp"):
 				add(m.target(s), 1)
 			case selector.Name == "process_start_time_seconds":
