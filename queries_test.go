@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -309,5 +310,47 @@ func TestMetricsPageIsWellNamed(t *testing.T) {
 		if has := bytes.Contains(body, []byte("go_goroutines")); has != (path == "/metrics") {
 			t.Errorf("%s has the process' own metrics: %v", path, has)
 		}
+	}
+}
+
+// Before upstream has said which stores its targets are, their names might be others than once it has: no gauge has a name that
+// it does not keep. Where upstream never will say, there is no other name.
+func TestStoresAreNotToldOfBeforeTheirNamesAreKnown(t *testing.T) {
+	const stores = 3
+	upstream := startFleet(t, stores)
+	for _, tc := range []struct {
+		name   string
+		status int
+		answer string
+		config string
+		told   bool
+	}{
+		{"a server that is out of order", http.StatusInternalServerError, "<html>out of order</html>", "", false},
+		{"an answer that can't be read", http.StatusOK, "<html>log in</html>", "", false},
+		{"a query that upstream refuses", http.StatusUnprocessableEntity, `{"status":"error","errorType":"execution","error":"not here"}`, "", true},
+		{"a server that is out of order, of stores that are named", http.StatusInternalServerError, "<html>out of order</html>", "  stores: [{id: 1, address: a}]\n", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var well atomic.Bool
+			_, address := startProxy(t, upstream.URL, func(form url.Values) http.HandlerFunc {
+				if !well.Load() && strings.Contains(form.Get("query"), "pd_scheduler_store_status") {
+					return answerWith(tc.status, tc.answer)
+				}
+				return nil
+			})
+			exporter, _ := startExporter(t, "--discovery.interval=1ms", "--config.file="+writeFile(t, "c.yml", fmt.Sprintf("clusters:\n- name: c\n  upstream: {url: %q}\n%s", address, tc.config)))
+			page := scrape(t, exporter+"/metrics", 10*time.Second)
+			if told := len(page.with("operator_store_up", "address=")) > 0; told != tc.told {
+				t.Errorf("stores are told of: %v, want %v", told, tc.told)
+			}
+			if v := page[`operator_store_exporter_query_success{cluster="c", query="store_ids"}`]; v != 0 {
+				t.Errorf("the query succeeded: %v", v)
+			}
+			well.Store(true)
+			until(t, "the stores, once upstream has said which they are", func(ctx context.Context) (bool, error) {
+				page, err := tryScrape(ctx, exporter+"/metrics", 10*time.Second)
+				return len(page.with("operator_store_up", "address=")) > 0 && page[`operator_store_exporter_query_success{cluster="c", query="store_ids"}`] == 1, err
+			})
+		})
 	}
 }

@@ -31,7 +31,7 @@ func newBackground(interval, timeout time.Duration) background {
 func (b *background) get(ctx context.Context, find func(context.Context, *found) *found) *found {
 	b.mu.Lock()
 	current := b.current
-	known := current != nil && current.known
+	known := current.usable()
 	if b.running == nil && b.ctx.Err() == nil && (!known || time.Since(b.at) >= b.interval) {
 		b.start(find) //nolint:contextcheck // It outlives the scrape.
 	}

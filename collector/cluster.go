@@ -76,7 +76,7 @@ func (c *cluster) scrape(ctx context.Context) *round {
 // query has, at ctx's deadline at the latest.
 func (c *cluster) ask(ctx context.Context) *round {
 	found := c.found.get(ctx, c.find)
-	if found == nil || !found.known {
+	if !found.usable() {
 		return c.nothingKnown(ctx, found)
 	}
 	all := maps.Clone(found.results)

@@ -138,12 +138,12 @@ func (c *cluster) inherit(previous *Exporter) {
 	sameUpstream := reflect.DeepEqual(p.config.Upstream, c.config.Upstream) && fmt.Sprint(p.config.Selector) == fmt.Sprint(c.config.Selector) &&
 		p.finder.lookback == c.finder.lookback
 	switch {
-	case samePD && sameUpstream && known.known:
-		f := &found{known: true, targets: known.targets, stores: known.stores, told: known.told, heard: known.heard, results: known.results}
+	case samePD && sameUpstream && known.usable():
+		f := &found{known: true, named: true, targets: known.targets, stores: known.stores, told: known.told, heard: known.heard, results: known.results}
 		c.finder.match(f, &found{matches: known.matches})
 		c.found.current = f
 	case samePD && !known.told.IsZero():
-		c.found.current = &found{stores: known.stores, told: known.told, matches: known.matches}
+		c.found.current = &found{named: true, stores: known.stores, told: known.told, matches: known.matches}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/discovery"
 	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/transport"
 )
 
 // PD is what a scrape needs of PD. Its errors are of type *transport.Error.
@@ -35,6 +36,7 @@ type finder struct {
 // found is what is known of the stores until it is found out again. It does not change once it is made.
 type found struct {
 	known   bool // Upstream has told its targets at least once.
+	named   bool // It, or PD, has told which stores these are, or can't: else their names would change once it does.
 	targets []stores.Target
 	stores  []stores.Store // As PD tells, itself or through upstream.
 	told    time.Time      // When PD itself told them, by our own clock; zero if it never did.
@@ -52,6 +54,7 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 	f := &found{results: results{}}
 	if previous != nil {
 		f.known, f.targets, f.stores, f.told, f.heard = previous.known, previous.targets, previous.stores, previous.told, previous.heard
+		f.named = previous.named
 	}
 	run := func(q *Query, ask func() error) {
 		f.results[q].run(nil, func() (promql.Vector, error) { return nil, ask() })
@@ -79,7 +82,7 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 				told, err := c.finder.pd.Stores(ctx)
 				switch {
 				case err == nil:
-					f.stores, f.told = told, time.Now()
+					f.stores, f.told, f.named = told, time.Now(), true
 				case !f.told.IsZero():
 					err = fmt.Errorf("%w: the stores that PD told %s ago stay in use", err, time.Since(f.told).Round(time.Second))
 				}
@@ -91,6 +94,7 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 	if f.told.IsZero() && !now.IsZero() {
 		run(queryStoreIDs, func() error {
 			told, err := c.finder.discovery.Stores(ctx, now)
+			f.named = f.named || err == nil || transport.ReasonOf(err).Lasts() || c.finder.allNamed()
 			switch {
 			case err != nil:
 			case len(told) > 0:
@@ -103,6 +107,14 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 	}
 	c.finder.match(f, previous)
 	return f
+}
+
+// usable tells whether stores can be told of: not before their names are what they will be.
+func (f *found) usable() bool { return f != nil && f.known && f.named }
+
+// allNamed tells whether the configuration names every store by its id and address.
+func (f finder) allNamed() bool {
+	return f.configured != nil && !slices.ContainsFunc(f.configured, func(s stores.Store) bool { return s.ID == "" })
 }
 
 // now is upstream's time.

@@ -36,6 +36,9 @@ func Reasons() []Reason {
 	}
 }
 
+// Lasts tells whether the same request will fail again, as far as the reason tells.
+func (r Reason) Lasts() bool { return r == ReasonQuery || r == ReasonLimit }
+
 // Error is a request that failed: what was attempted, what came back, what to do.
 type Error struct {
 	Reason  Reason
