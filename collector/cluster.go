@@ -32,6 +32,8 @@ type Upstream interface {
 	Now() (now time.Time, known bool)
 	// Serving is the URL of the server that answers, and those of all.
 	Serving() (serving string, all []string)
+	// ExternalURL is where people find the pages of the server that answers, "" where it does not tell.
+	ExternalURL(ctx context.Context) (string, error)
 	// Queued counts the requests that have waited because as many were under way as may be.
 	Queued() uint64
 	Close()

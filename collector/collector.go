@@ -170,16 +170,9 @@ func (e *Exporter) Clusters() []string {
 // Scrape asks about the named clusters side by side, about all of them if none is named. It returns
 // by ctx's deadline, with what has arrived by then. The error names a cluster that there is not.
 func (e *Exporter) Scrape(ctx context.Context, names ...string) (*Collector, error) {
-	clusters := e.clusters
-	if len(names) > 0 {
-		clusters = nil
-		for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
-			i := slices.IndexFunc(e.clusters, func(c *cluster) bool { return c.name == name })
-			if i < 0 {
-				return nil, fmt.Errorf("no cluster %q: there are %q", name, e.Clusters())
-			}
-			clusters = append(clusters, e.clusters[i])
-		}
+	clusters, err := e.named(names)
+	if err != nil {
+		return nil, err
 	}
 	rounds := make([]*round, len(clusters))
 	var all sync.WaitGroup
@@ -188,6 +181,22 @@ func (e *Exporter) Scrape(ctx context.Context, names ...string) (*Collector, err
 	}
 	all.Wait()
 	return &Collector{rounds: rounds, failures: e.failures}, nil
+}
+
+// named returns the clusters of those names, all of them if there is none.
+func (e *Exporter) named(names []string) ([]*cluster, error) {
+	if len(names) == 0 {
+		return e.clusters, nil
+	}
+	var clusters []*cluster
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		i := slices.IndexFunc(e.clusters, func(c *cluster) bool { return c.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no cluster %q: there are %q", name, e.Clusters())
+		}
+		clusters = append(clusters, e.clusters[i])
+	}
+	return clusters, nil
 }
 
 // Collector holds the answers of one scrape. It does not ask: collecting it neither waits nor fails.

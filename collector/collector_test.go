@@ -71,7 +71,14 @@ func (f *fake) Now() (time.Time, bool) {
 
 func (f *fake) Serving() (string, []string) { return "http://a", []string{"http://a", "http://b"} }
 func (f *fake) Queued() uint64              { return 3 }
-func (f *fake) Close()                      {}
+func (f *fake) ExternalURL(ctx context.Context) (string, error) {
+	if err := f.do(ctx, "flags", time.Time{}); err != nil {
+		return "", err
+	}
+	return "http://people", nil
+}
+
+func (f *fake) Close() {}
 
 func (f *fake) Series(ctx context.Context, matchers []string, _, _ time.Time) ([]labels.Labels, error) {
 	return f.targets, f.do(ctx, strings.Join(matchers, " "), time.Time{})
@@ -796,6 +803,36 @@ operator_store_exporter_stores_timestamp_seconds{cluster="c"} %d
 			}
 		}
 	})
+}
+
+// An upstream that does not tell where its pages are takes nothing from a report, and not its time.
+func TestReportTellsWhereUpstreamsPagesAre(t *testing.T) {
+	for _, tc := range []struct {
+		name, want string
+		change     func(*fake)
+	}{
+		{"it is told", "http://people", func(*fake) {}},
+		{"it is refused", "", func(f *fake) { f.fails = map[string]error{"flags": errors.New("no")} }},
+		{"it never comes", "", func(f *fake) { f.block = map[string]chan struct{}{"flags": nil} }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := &fake{known: true}
+			tc.change(f)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			reports, err := newExporter(t, f, "", log.NewNopLogger()).Report(ctx)
+			if err != nil || len(reports) != 1 || reports[0].External != tc.want || reports[0].Serving != "http://a" {
+				t.Errorf("%v: %+v, want that its pages are at %q", err, reports, tc.want)
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+	if _, err := newExporter(t, &fake{}, "", log.NewNopLogger()).Report(t.Context(), "d"); err == nil {
+		t.Error("there is a report of a cluster that there is not")
+	}
 }
 
 func TestScrapeOfAClusterThatThereIsNot(t *testing.T) {

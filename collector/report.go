@@ -4,9 +4,11 @@ package collector
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/operator-store/operator_store_exporter/stores"
@@ -20,6 +22,7 @@ type Report struct {
 	Instant  time.Time // On upstream's clock; zero if there was nothing to ask about.
 	Serving  string    // The URL of the server that answers.
 	Servers  []string  // Those of all.
+	External string    // Where people find upstream's own pages, "" where it did not tell.
 	Queries  []QueryReport
 	Gauges   []Gauge // Of the cluster, in the order of the documentation.
 	Stores   []StoreReport
@@ -62,6 +65,38 @@ func (c *Collector) Reports() []Report {
 		}
 	}
 	return reports
+}
+
+// externalTimeout is how long an upstream has to tell where its pages are. Nobody waits longer for links.
+const externalTimeout = 500 * time.Millisecond
+
+// Report scrapes as Scrape does, for people: what was found out, and where they find upstream's own pages.
+func (e *Exporter) Report(ctx context.Context, names ...string) ([]Report, error) {
+	clusters, err := e.named(names)
+	if err != nil {
+		return nil, err
+	}
+	short, cancel := context.WithTimeout(ctx, externalTimeout)
+	defer cancel()
+	external := make([]string, len(clusters))
+	var asked sync.WaitGroup
+	for i, c := range clusters {
+		asked.Go(func() { external[i], _ = c.upstream.ExternalURL(short) }) // Without it there are the servers' own URLs.
+	}
+	scrape, err := e.Scrape(ctx, names...)
+	asked.Wait()
+	if err != nil {
+		return nil, err
+	}
+	reports := scrape.Reports()
+	for i, c := range clusters {
+		for j := range reports {
+			if reports[j].Cluster == c.name {
+				reports[j].External = external[i]
+			}
+		}
+	}
+	return reports, nil
 }
 
 func (r *round) report() Report {

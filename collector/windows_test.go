@@ -93,7 +93,11 @@ func (s *movingStore) step(random *rand.Rand) {
 func (m *moving) Now() (time.Time, bool)      { return time.Now(), true }
 func (m *moving) Serving() (string, []string) { return "http://a", []string{"http://a"} }
 func (m *moving) Queued() uint64              { return 0 }
-func (m *moving) Close()                      {}
+func (m *moving) ExternalURL(context.Context) (string, error) {
+	return "", nil
+}
+
+func (m *moving) Close() {}
 func (m *moving) target(s *movingStore, more ...string) labels.Labels {
 	return labels.FromStrings(append([]string{"job", "tikv", "instance", s.instance}, more...)...)
 }

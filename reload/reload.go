@@ -60,12 +60,24 @@ func New(build Build, registry prometheus.Registerer, logger log.Logger) (*Reloa
 // Scrape scrapes the named clusters, all of them if none is named, as collector.Exporter does. It finishes on the
 // configuration that it began with.
 func (r *Reloader) Scrape(ctx context.Context, clusters ...string) (*collector.Collector, error) {
-	r.mu.RLock()
-	e := r.current
-	e.scrapes.Add(1) // Under the lock: nobody waits for the scrapes of an exporter that is in use.
-	r.mu.RUnlock()
+	e := r.use()
 	defer e.scrapes.Done()
 	return e.Scrape(ctx, clusters...)
+}
+
+// Report is Scrape for people.
+func (r *Reloader) Report(ctx context.Context, clusters ...string) ([]collector.Report, error) {
+	e := r.use()
+	defer e.scrapes.Done()
+	return e.Report(ctx, clusters...)
+}
+
+// use returns the exporter for one scrape, which says when it is done.
+func (r *Reloader) use() *inUse {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	r.current.scrapes.Add(1) // Under the lock: nobody waits for the scrapes of an exporter that is in use.
+	return r.current
 }
 
 // Config is the configuration that is in use.

@@ -341,3 +341,47 @@ func BenchmarkQuery(b *testing.B) {
 		}
 	}
 }
+
+// Where people find upstream is what it tells of itself, if that can be a link.
+func TestExternalURL(t *testing.T) {
+	flags := func(external string) http.HandlerFunc {
+		content, _ := json.Marshal(map[string]any{"status": "success", "data": map[string]string{"web.external-url": external}})
+		return answer(string(content))
+	}
+	for _, tc := range []struct {
+		name   string
+		answer http.HandlerFunc
+		want   string
+		err    transport.Reason
+	}{
+		{"a URL", flags("https://prometheus.example/"), "https://prometheus.example/", ""},
+		{"with a prefix", flags("http://prometheus.example:9090/a%20b"), "http://prometheus.example:9090/a%20b", ""},
+		{"with credentials and parameters", flags("https://u:hunter2@prometheus.example/?token=hunter2#x"), "https://prometheus.example/", ""},
+		{"not set", flags(""), "", ""},
+		{"a path alone", flags("/prometheus"), "", ""},
+		{"a script", flags("javascript:alert(1)"), "", ""},
+		{"a script with a host", flags("javascript://a/%0Aalert(1)"), "", ""},
+		{"no URL", flags("http://[::1"), "", ""},
+		{"a host that is none", flags("http://:9090/"), "", ""},
+		{"no such flag", answer(`{"status":"success","data":{}}`), "", ""},
+		{"another API", status(404, "404 page not found"), "", transport.ReasonHTTP},
+		{"a web page", answer("<html>"), "", transport.ReasonResponse},
+		{"another shape", answer(`{"data":[1]}`), "", transport.ReasonResponse},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var asked string
+			c := newClient(t, "basic_auth: {username: u, password: p}", serve(t, func(w http.ResponseWriter, r *http.Request) {
+				user, _, _ := r.BasicAuth()
+				asked = r.Method + " " + r.URL.String() + " " + user
+				tc.answer(w, r)
+			})+"/prefix")
+			got, err := c.ExternalURL(t.Context())
+			if got != tc.want || (err == nil) != (tc.err == "") || err != nil && transport.ReasonOf(err) != tc.err {
+				t.Errorf("%q and %v, want %q and an error of reason %q", got, err, tc.want, tc.err)
+			}
+			if want := "GET /prefix/api/v1/status/flags u"; asked != want {
+				t.Errorf("upstream was asked %q, want %q", asked, want)
+			}
+		})
+	}
+}
