@@ -139,7 +139,8 @@ func (s *serving) run(ctx context.Context, stderr io.Writer) error {
 		return err
 	}
 	handler, err := web.Handler(web.Options{
-		Scrape: reloader.Scrape, Reload: reloader.Reload, Process: registry, TelemetryPath: *s.telemetryPath,
+		Scrape: reloader.Scrape, Report: reloader.Report, Config: func() fmt.Stringer { return reloader.Config() },
+		Reload: reloader.Reload, Process: registry, TelemetryPath: *s.telemetryPath,
 		TimeoutOffset: *s.timeoutOffset, MaxRequests: *s.maxRequests, EnableLifecycle: *s.enableLifecycle, Logger: logger,
 	})
 	if err != nil {

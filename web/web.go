@@ -4,8 +4,10 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -18,14 +20,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/status"
 )
 
 // Options are what the handlers need.
 type Options struct {
 	Scrape          func(ctx context.Context, clusters ...string) (*collector.Collector, error)
+	Report          func(ctx context.Context, clusters ...string) ([]collector.Report, error) // Of a scrape, for people.
+	Config          func() fmt.Stringer                                                       // What is in use, without secrets.
 	Reload          func() error
 	Process         *prometheus.Registry // The metrics that do not depend on a scrape.
 	TelemetryPath   string
@@ -48,12 +52,14 @@ func Handler(o Options) (http.Handler, error) {
 	if o.MaxRequests < 0 {
 		return nil, fmt.Errorf("--web.max-requests=%d: write a number that is not negative", o.MaxRequests)
 	}
+	scraping := o.scraping()
 	taken := map[string]http.Handler{
-		"GET /-/healthy":   text("operator_store_exporter is healthy.\n"),
-		"GET /-/ready":     text("operator_store_exporter is ready.\n"),
-		"POST /-/reload":   o.reload(),
-		"PUT /-/reload":    o.reload(),
-		"GET /favicon.ico": http.NotFoundHandler(),
+		"GET /api/v1/stores": scraping(o.stores),
+		"GET /-/healthy":     text("operator_store_exporter is healthy.\n"),
+		"GET /-/ready":       text("operator_store_exporter is ready.\n"),
+		"POST /-/reload":     o.reload(),
+		"PUT /-/reload":      o.reload(),
+		"GET /favicon.ico":   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
 	}
 	mux := http.NewServeMux()
 	for pattern, h := range taken {
@@ -66,64 +72,103 @@ func Handler(o Options) (http.Handler, error) {
 	if o.TelemetryPath[len(o.TelemetryPath)-1] == '/' {
 		metrics += "{$}"
 	}
-	mux.Handle(metrics, promhttp.InstrumentMetricHandler(o.Process, o.metrics()))
+	mux.Handle(metrics, promhttp.InstrumentMetricHandler(o.Process, scraping(o.metrics)))
 	if o.TelemetryPath != "/" {
-		landing, err := toolkit.NewLandingPage(toolkit.LandingConfig{
-			Name:        "operator_store_exporter",
-			Description: "Few, normalised numbers of each TiKV store, asked of the Prometheus that scrapes TiKV.",
-			Version:     version.Info(),
-			Profiling:   "false",
-			Links:       []toolkit.LandingLinks{{Address: o.TelemetryPath, Text: "Metrics"}},
-		})
-		if err != nil {
-			return nil, fmt.Errorf("make the landing page: %w", err)
-		}
-		mux.Handle("GET /{$}", landing)
+		mux.Handle("GET /{$}", scraping(o.page))
 	}
 	return mux, nil
 }
 
-// metrics answers a scrape. Whatever upstream does, the answer is 200.
-func (o Options) metrics() http.Handler {
+// An answerer answers a request by a scrape of the named clusters, which ends with the request's context. Its error is of what
+// the client asked for; whatever upstream does is none.
+type answerer func(w http.ResponseWriter, r *http.Request, clusters []string) error
+
+// scraping returns what makes handlers of answerers, which share the places for scrapes.
+func (o Options) scraping() func(answerer) http.Handler {
 	slots := make(chan struct{}, o.MaxRequests)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if o.MaxRequests > 0 {
-			select {
-			case slots <- struct{}{}:
-				defer func() { <-slots }()
-			default:
-				http.Error(w, fmt.Sprintf("%d scrapes are under way: scrape less often, or raise --web.max-requests.", o.MaxRequests), http.StatusServiceUnavailable)
+	return func(answer answerer) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if o.MaxRequests > 0 {
+				select {
+				case slots <- struct{}{}:
+					defer func() { <-slots }()
+				default:
+					http.Error(w, fmt.Sprintf("%d scrapes are under way: scrape less often, or raise --web.max-requests.", o.MaxRequests), http.StatusServiceUnavailable)
+					return
+				}
+			}
+			left := budget(r, o.TimeoutOffset)
+			// A scraper that does not take its answer must not hold its place for ever. What can't be set is not needed.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(left + writeTimeout))
+			ctx, cancel := context.WithTimeout(r.Context(), left)
+			defer cancel()
+			query, err := url.ParseQuery(r.URL.RawQuery)
+			if err != nil {
+				http.Error(w, "The parameters can't be read: "+err.Error()+": write ?cluster=NAME&cluster=NAME.", http.StatusBadRequest)
 				return
 			}
-		}
-		left := budget(r, o.TimeoutOffset)
-		// A scraper that does not take its answer must not hold its place for ever. What can't be set is not needed.
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(left + writeTimeout))
-		ctx, cancel := context.WithTimeout(r.Context(), left)
-		defer cancel()
-		query, err := url.ParseQuery(r.URL.RawQuery)
-		if err != nil {
-			http.Error(w, "The parameters can't be read: "+err.Error()+": write ?cluster=NAME&cluster=NAME.", http.StatusBadRequest)
-			return
-		}
-		clusters := query["cluster"]
-		scrape, err := o.Scrape(ctx, clusters...)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		registry := prometheus.NewRegistry()
-		registry.MustRegister(scrape)
-		gatherers := prometheus.Gatherers{registry}
-		if len(clusters) == 0 {
-			gatherers = append(gatherers, o.Process)
-		}
-		promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{
-			ErrorHandling: promhttp.ContinueOnError,
-			ErrorLog:      errorLog{o.Logger},
-			Registry:      o.Process,
-		}).ServeHTTP(w, r)
-	})
+			if err := answer(w, r.WithContext(ctx), query["cluster"]); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+			}
+		})
+	}
+}
+
+// metrics answers a scraper. Whatever upstream does, the answer is 200.
+func (o Options) metrics(w http.ResponseWriter, r *http.Request, clusters []string) error {
+	scrape, err := o.Scrape(r.Context(), clusters...)
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(scrape)
+	gatherers := prometheus.Gatherers{registry}
+	if len(clusters) == 0 {
+		gatherers = append(gatherers, o.Process)
+	}
+	promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError,
+		ErrorLog:      errorLog{o.Logger},
+		Registry:      o.Process,
+	}).ServeHTTP(w, r)
+	return nil
+}
+
+// page answers people.
+func (o Options) page(w http.ResponseWriter, r *http.Request, clusters []string) error {
+	reports, err := o.Report(r.Context(), clusters...)
+	if err != nil {
+		return err
+	}
+	p := status.Page{Reports: reports, Clusters: clusters, Config: o.Config(), TelemetryPath: o.TelemetryPath, Version: version.Version, Now: time.Now()}
+	w.Header().Set("Content-Security-Policy", status.PagePolicy)
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	o.write(w, "text/html; charset=utf-8", func(w io.Writer) error { return status.WritePage(w, p) })
+	return nil
+}
+
+// stores answers scripts.
+func (o Options) stores(w http.ResponseWriter, r *http.Request, clusters []string) error {
+	scrape, err := o.Scrape(r.Context(), clusters...)
+	if err != nil {
+		return err
+	}
+	o.write(w, "application/json", func(w io.Writer) error { return status.WriteJSON(w, status.NewDocument(scrape.Reports())) })
+	return nil
+}
+
+// write answers with what is as of now, whole or not at all.
+func (o Options) write(w http.ResponseWriter, contentType string, to func(io.Writer) error) {
+	var body bytes.Buffer
+	if err := to(&body); err != nil {
+		level.Error(o.Logger).Log("msg", "A page was not made", "err", err)
+		http.Error(w, "The page was not made: the log tells why.", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = body.WriteTo(w) // A client that goes away is none of our business.
 }
 
 // writeTimeout is how long a scraper may take to read its answer.

@@ -5,6 +5,7 @@ package web_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/status"
 	"github.com/operator-store/operator_store_exporter/transport"
 	"github.com/operator-store/operator_store_exporter/web"
 )
@@ -42,7 +44,11 @@ func (recorder) Series(context.Context, []string, time.Time, time.Time) ([]label
 func (recorder) Now() (time.Time, bool)      { return time.Now(), true }
 func (recorder) Serving() (string, []string) { return "http://a", []string{"http://a"} }
 func (recorder) Queued() uint64              { return 0 }
-func (recorder) Close()                      {}
+func (recorder) ExternalURL(context.Context) (string, error) {
+	return "", nil
+}
+
+func (recorder) Close() {}
 
 func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http.Handler {
 	t.Helper()
@@ -59,7 +65,7 @@ func handler(t *testing.T, given *time.Duration, change func(*web.Options)) http
 	}
 	t.Cleanup(exporter.Close)
 	o := web.Options{
-		Scrape: exporter.Scrape, Reload: func() error { return nil },
+		Scrape: exporter.Scrape, Report: exporter.Report, Config: func() fmt.Stringer { return exporter.Config() }, Reload: func() error { return nil },
 		Process: prometheus.NewRegistry(), TelemetryPath: "/metrics", TimeoutOffset: 500 * time.Millisecond, Logger: log.NewNopLogger(),
 	}
 	if change != nil {
@@ -88,15 +94,17 @@ func TestAScrapeEndsBeforeItsScraperGivesUp(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var given time.Duration
-			req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
-			req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", tc.header)
-			w := httptest.NewRecorder()
-			handler(t, &given, nil).ServeHTTP(w, req)
-			if w.Code != http.StatusOK {
-				t.Errorf("status %d", w.Code)
-			}
-			if given > tc.want || given < tc.want-tc.want/2 {
-				t.Errorf("upstream was given %s, want %s or a little less", given, tc.want)
+			for _, path := range []string{"/metrics", "/", "/api/v1/stores"} {
+				req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+				req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", tc.header)
+				w := httptest.NewRecorder()
+				handler(t, &given, nil).ServeHTTP(w, req)
+				if w.Code != http.StatusOK {
+					t.Errorf("%s: status %d", path, w.Code)
+				}
+				if given > tc.want || given < tc.want-tc.want/2 {
+					t.Errorf("%s: upstream was given %s, want %s or a little less", path, given, tc.want)
+				}
 			}
 		})
 	}
@@ -125,7 +133,17 @@ func TestPaths(t *testing.T) {
 		{"metrics at the root", "GET", "/", root, 200, "operator_store_exporter_upstream_up"},
 		{"metrics are elsewhere", "GET", "/metrics", elsewhere, 404, ""},
 		{"metrics cannot be posted", "POST", "/metrics", off, 405, ""},
-		{"landing page", "GET", "/", off, 200, `href="/metrics"`},
+		{"status page", "GET", "/", off, 200, `<a href="./metrics">`},
+		{"status page of one cluster", "GET", "/?cluster=c", off, 200, `<a href="./metrics?cluster=c">`},
+		{"status page of a cluster that there is not", "GET", "/?cluster=%3Cb%3E", off, 400, `no cluster "<b>": there are ["c"]`},
+		{"status page beside metrics elsewhere", "GET", "/", elsewhere, 200, `<a href="./m">`},
+		{"the configuration", "GET", "/", off, 200, "http://upstream"},
+		{"status page cannot be posted", "POST", "/", off, 405, ""},
+		{"stores", "GET", "/api/v1/stores", off, 200, `"cluster": "c"`},
+		{"one cluster's stores", "GET", "/api/v1/stores?cluster=c", off, 200, `"upstream_up": false`},
+		{"stores of a cluster that there is not", "GET", "/api/v1/stores?cluster=c&cluster=d", off, 400, `no cluster "d": there are ["c"]`},
+		{"stores with parameters that can't be read", "GET", "/api/v1/stores?%zz", off, 400, "?cluster=NAME"},
+		{"stores with the metrics at the root", "GET", "/api/v1/stores", root, 200, `"address": "a:20180"`},
 		{"healthy", "GET", "/-/healthy", off, 200, "healthy"},
 		{"ready", "GET", "/-/ready", off, 200, "ready"},
 		{"reload is off", "POST", "/-/reload", off, 403, "--web.enable-lifecycle"},
@@ -145,6 +163,63 @@ func TestPaths(t *testing.T) {
 	}
 }
 
+// What is as of now is kept by nobody, and the page lets nothing in.
+func TestHeaders(t *testing.T) {
+	for path, want := range map[string]map[string]string{
+		"/": {
+			"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff",
+			"Referrer-Policy": "no-referrer", "Content-Security-Policy": status.PagePolicy,
+		},
+		"/api/v1/stores": {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+	} {
+		w := httptest.NewRecorder()
+		handler(t, new(time.Duration), nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		for name, value := range want {
+			if got := w.Header().Get(name); got != value {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, value)
+			}
+		}
+	}
+}
+
+// All that scrape share the places there are.
+func TestPagesTakePlacesToo(t *testing.T) {
+	for _, path := range []string{"/metrics", "/", "/api/v1/stores"} {
+		t.Run(path, func(t *testing.T) {
+			arrived, gate := make(chan struct{}), make(chan struct{})
+			h := handler(t, new(time.Duration), func(o *web.Options) {
+				o.MaxRequests = 1
+				scrape := o.Scrape
+				o.Scrape = func(ctx context.Context, clusters ...string) (*collector.Collector, error) {
+					if len(clusters) > 0 {
+						close(arrived)
+						<-gate
+					}
+					return scrape(ctx, clusters...)
+				}
+			})
+			get := func(path string) int {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+				return w.Code
+			}
+			first := make(chan int)
+			go func() { first <- get("/metrics?cluster=c") }()
+			<-arrived
+			if code := get(path); code != http.StatusServiceUnavailable {
+				t.Errorf("status %d while another scrape has the only place", code)
+			}
+			close(gate)
+			if code := <-first; code != http.StatusOK {
+				t.Errorf("the first one has status %d", code)
+			}
+			if code := get(path); code != http.StatusOK {
+				t.Errorf("status %d when the place is free again", code)
+			}
+		})
+	}
+}
+
 func TestOptionsThatCannotBe(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -157,6 +232,7 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		{"a path with two slashes", func(o *web.Options) { o.TelemetryPath = "//x" }, "write a path such as /metrics"},
 		{"no path", func(o *web.Options) { o.TelemetryPath = "" }, "write a path such as /metrics"},
 		{"a path that is taken", func(o *web.Options) { o.TelemetryPath = "/-/ready" }, "is taken"},
+		{"the path of the stores", func(o *web.Options) { o.TelemetryPath = "/api/v1/stores" }, "is taken"},
 		{"a negative offset", func(o *web.Options) { o.TimeoutOffset = -time.Second }, "--scrape.timeout-offset=-1s"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
