@@ -1,4 +1,4 @@
-# Everything that the targets need beside Go, make and git is installed into .bin, which git ignores.
+# Everything that the targets need beside Go, Node.js, make and git is installed into .bin, which git ignores.
 
 SHELL       := bash
 .SHELLFLAGS := -o pipefail -c
@@ -21,7 +21,7 @@ LDFLAGS  := -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V
 # go ... leaves testdata out, where the simulator and the demo live.
 PACKAGES := ./... ./testdata/stack ./testdata/oracle ./testdata/tikvsim/... ./testdata/demo ./testdata/soak
 
-.PHONY: all build test unit lint fmt demo soak fuzz bench tools clean
+.PHONY: all build test unit lint fmt demo soak fuzz screenshots bench tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -54,10 +54,13 @@ soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), 
 	$(GO) build -o $(BIN)/soak ./testdata/soak
 	@exec $(BIN)/soak -exporter ./operator_store_exporter $(if $(SOAK),-duration $(SOAK))
 
+screenshots: $(BIN)/prometheus $(BIN)/browser/.installed $(BIN)/browser/chromium ## The pictures of docs/images, taken anew.
+	SCREENSHOTS=docs/images $(GO) test -count=1 -run '^TestScreenshots$$' .
+
 bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): half an hour.
 	cd bench && $(GO) build -o $(BIN)/bench . && exec $(BIN)/bench $(if $(BENCH_STORES),-stores $(BENCH_STORES))
 
-tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/prometheus-old $(BIN)/victoria-metrics
+tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/prometheus-old $(BIN)/victoria-metrics $(BIN)/browser/.installed $(BIN)/browser/chromium
 
 # Of what the build says every hundredth package is shown, and everything that is no package: errors.
 PROGRESS := / / && !/^go: downloading/ { print; fflush() } NR % 100 == 0 { print NR " steps"; fflush() }
@@ -108,6 +111,21 @@ $(BIN)/prometheus-old:
 		|| { echo "No package of Prometheus is to be had here: put the binary of a Prometheus 2.x at $@ and try again." >&2; exit 1; }
 	cd $(BIN)/old && dpkg-deb -x prometheus_*.deb . && cp usr/bin/prometheus $@
 	rm -r $(BIN)/old
+
+# What drives a browser, as the lock file has it. It brings no browser of its own.
+$(BIN)/browser/.installed: testdata/browser/package.json testdata/browser/package-lock.json testdata/browser/.npmrc
+	@command -v npm >/dev/null || { echo "The test of the status page needs Node.js 20 or later with npm: install them and try again." >&2; exit 1; }
+	@mkdir -p $(@D)
+	cp $^ $(@D) && cd $(@D) && npm ci --loglevel=error
+	@touch $@
+
+# The system's own Chromium, Debian's package where there is none.
+$(BIN)/browser/chromium:
+	@mkdir -p $(@D)
+	@command -v chromium >/dev/null || { install='apt-get install -y --no-install-recommends chromium'; \
+		{ $$install || sudo $$install || { { apt-get update || sudo apt-get update; } && { $$install || sudo $$install; }; }; } >/dev/null; } \
+		|| { echo "No chromium is on the PATH, and no package of it is to be had here: put a Chromium at $@ and try again." >&2; exit 1; }
+	ln -sf "$$(command -v chromium)" $@
 
 clean: ## What was built; the tools stay.
 	rm -f operator_store_exporter $(BIN)/demo $(BIN)/soak $(BIN)/bench
