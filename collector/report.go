@@ -124,6 +124,7 @@ func (r *round) report() Report {
 func (r *round) absent(s storeReport) []string {
 	why := make([]string, len(s.values))
 	_, found := s.Target()
+	down := s.values[r.table.index["operator_store_up"]] == 0
 	for i, g := range r.table.gauges {
 		switch {
 		case !math.IsNaN(s.values[i]):
@@ -135,6 +136,9 @@ func (r *round) absent(s storeReport) []string {
 			why[i] = "upstream has no target of the store"
 		default:
 			why[i] = g.AbsentWhen
+			if down {
+				why[i] = "the store is down"
+			}
 			if q := r.table.failed(g, s.unanswered); q != "" {
 				why[i] = "query " + q + " failed"
 			}

@@ -143,9 +143,9 @@ func newView(p Page) view {
 			}
 		}
 	}
-	v.Well, v.Headline = problems == 0, count(problems, "problem")
+	v.Well, v.Headline = problems == 0, plural(problems, "problem")
 	if v.Well {
-		v.Headline = fmt.Sprintf("All well: %s of %s", count(stores, "store"), count(len(p.Reports), "cluster"))
+		v.Headline = fmt.Sprintf("All well: %s of %s", plural(stores, "store"), plural(len(p.Reports), "cluster"))
 	}
 	return v
 }
@@ -156,13 +156,6 @@ func selection(clusters []string) string {
 		return ""
 	}
 	return "?" + url.Values{"cluster": clusters}.Encode()
-}
-
-func count(n int, of string) string {
-	if n == 1 {
-		return "1 " + of
-	}
-	return fmt.Sprintf("%d %ss", n, of)
 }
 
 func newCluster(r collector.Report, now time.Time) clusterView {
@@ -186,7 +179,7 @@ func newCluster(r collector.Report, now time.Time) clusterView {
 	}
 	c.Verdict = "All well"
 	if n := len(c.Problems); n > 0 {
-		c.Verdict = count(n, "problem")
+		c.Verdict = plural(n, "problem")
 	}
 	for _, g := range r.Gauges {
 		c.Columns = append(c.Columns, column{g.Name, Title(g.Name)})
@@ -194,7 +187,7 @@ func newCluster(r collector.Report, now time.Time) clusterView {
 	for _, s := range r.Stores {
 		c.Rows = append(c.Rows, newRow(r, s, now))
 	}
-	c.Absent = absences(r)
+	c.Absent = lacks(r)
 	base := cmp.Or(r.External, r.Serving)
 	for _, q := range r.Queries {
 		c.Queries = append(c.Queries, newQuery(q, base))
@@ -347,9 +340,6 @@ const (
 	gaugeCores       = "operator_store_cpu_cores"
 )
 
-// attention is the share from which on a bar stands out, as the README's alert of a full disk has it.
-const attention = 0.8
-
 // newBar is the bar of a gauge that is a share of something known, nil for others.
 func newBar(r collector.Report, s collector.StoreReport, gauge string, v float64) *bar {
 	switch gauge {
@@ -363,11 +353,11 @@ func newBar(r collector.Report, s collector.StoreReport, gauge string, v float64
 	default:
 		return nil
 	}
-	return &bar{int(math.Round(100 * math.Max(0, math.Min(v, 1)))), v > attention}
+	return &bar{int(math.Round(100 * math.Max(0, math.Min(v, 1)))), v > diskWarn}
 }
 
-// absences gathers what is absent by reason, so that what all stores lack is said once.
-func absences(r collector.Report) []absence {
+// lacks gathers what is absent by reason, so that what all stores lack is said once.
+func lacks(r collector.Report) []absence {
 	type missing struct{ gauges, reason string }
 	var order []missing
 	lacking := map[missing][]string{}

@@ -127,11 +127,11 @@ const (
 // alarm is how a value that nobody wants to see looks.
 func alarm(gauge string, v float64) style {
 	switch {
-	case gauge == "operator_store_up" && v != 1:
+	case gauge == gaugeUp && v != 1:
 		return red
-	case gauge == "operator_store_disk_fill_ratio" && v > diskCritical:
+	case gauge == gaugeFill && v > diskCritical:
 		return red
-	case gauge == "operator_store_disk_fill_ratio" && v > diskWarn:
+	case gauge == gaugeFill && v > diskWarn:
 		return yellow
 	default:
 		return plain
