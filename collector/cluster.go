@@ -11,15 +11,10 @@ import (
 	"github.com/go-kit/log"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/transport"
 )
-
-// The first query tells the instant of all others, and start_time whether windows hold. They are cheap: one that takes longer
-// than this share of the time there is has failed, and leaves time to do without it.
-const cheapShare = 1.0 / 3
 
 // Upstream is what a scrape needs of a query API. Its errors are of type *transport.Error.
 type Upstream interface {
@@ -81,85 +76,15 @@ func (c *cluster) ask(ctx context.Context) *round {
 	if !found.usable() {
 		return c.nothingKnown(ctx, found)
 	}
-	all := maps.Clone(found.results)
+	a := &asking{cluster: c, found: found, all: maps.Clone(found.results), buckets: map[*Query][]bucketChunk{}}
 	for _, q := range c.table.queries {
-		all[q] = c.result(ctx, q)
+		a.all[q] = c.result(ctx, q)
 	}
-	var instant time.Time
-	first, cancel := withShare(ctx, cheapShare)
-	all[queryUp].run(found.chunks[0].targets, func() (vector promql.Vector, err error) {
-		vector, instant, err = c.upstream.Query(first, all[queryUp].sends(found.chunks[0].expressions[queryUp]), time.Time{})
-		return vector, err
-	})
-	cancel()
-	if instant.IsZero() {
-		instant, _ = c.upstream.Now()
-		instant = instant.Truncate(time.Millisecond) // As the API takes it: asked and told are the same.
-	}
-
-	for _, q := range c.table.queries {
-		all[q].instant = instant
-	}
-	cheap, cancel := withShare(ctx, cheapShare)
-	defer cancel()
-	query := func(q *Query, expression string) func() (promql.Vector, error) {
-		ctx := ctx
-		if q == queryStartTime {
-			ctx = cheap
-		}
-		return func() (promql.Vector, error) {
-			vector, _, err := c.upstream.Query(ctx, all[q].sends(expression), instant)
-			return vector, err
-		}
-	}
-	var others errgroup.Group
-	others.SetLimit(int(c.config.Upstream.ConcurrencyLimit)) // Upstream itself would let them wait too, a goroutine each.
-	bucketChunks := map[*Query][]bucketChunk{}
-	for _, q := range c.table.queries {
-		if !q.buckets() || len(found.asked) == 0 {
-			continue
-		}
-		bucketChunks[q] = c.windows.plan(q, found)
-		for _, chunk := range bucketChunks[q] { // First, for they take longest.
-			others.Go(func() error {
-				began := time.Now()
-				all[q].run(chunk.targets, query(q, chunk.expression))
-				c.windows.took(q, chunk, time.Since(began))
-				return nil
-			})
-		}
-	}
-	for i, chunk := range found.chunks {
-		for _, q := range c.table.queries {
-			expression, asked := chunk.expressions[q]
-			if !asked || i == 0 && q == queryUp {
-				continue
-			}
-			others.Go(func() error {
-				all[q].run(chunk.targets, query(q, expression))
-				return nil
-			})
-		}
-	}
-	_ = others.Wait() // The results hold the errors.
-	for q, chunks := range bucketChunks {
-		again := c.windows.settle(all[q], chunks, all[queryStartTime])
-		all[q].forget(again)
-		bucketChunks[q] = c.windows.allBuckets(q, again, maxMatcherValues)
-		for _, chunk := range bucketChunks[q] {
-			others.Go(func() error {
-				all[q].run(chunk.targets, query(q, chunk.expression))
-				return nil
-			})
-		}
-	}
-	_ = others.Wait() // As above.
-	for q, chunks := range bucketChunks {
-		c.windows.settle(all[q], chunks, all[queryStartTime])
-	}
-	r := c.newRound(all)
-	r.instant = instant
-	r.reportStores(found, all)
+	a.first(ctx)
+	a.others(ctx)
+	r := c.newRound(a.all)
+	r.instant = a.instant
+	r.reportStores(found, a.all)
 	return r
 }
 
@@ -204,12 +129,4 @@ func (c *cluster) close() {
 	if c.finder.pd != nil {
 		c.finder.pd.Close()
 	}
-}
-
-func withShare(ctx context.Context, share float64) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithTimeout(ctx, time.Duration(share*float64(time.Until(deadline))))
 }
