@@ -10,18 +10,21 @@ PROMETHEUS_VERSION    := 3.16.0
 PROMETHEUS_MODULE     := v0.316.0
 VICTORIA_VERSION      := v1.150.0
 GOLANGCI_LINT_VERSION := v2.15.0
+CYCLONEDX_VERSION     := v1.10.0
 
 VERSION  := $(shell cat VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
 BRANCH   := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+BUILDER  := $(shell id -un)@$(shell uname -n)
+DATE     := $(shell date -u +%Y%m%d-%H:%M:%S)
 V        := github.com/prometheus/common/version
-LDFLAGS  := -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH) \
-            -X $(V).BuildUser=$(shell id -un)@$(shell uname -n) -X $(V).BuildDate=$(shell date -u +%Y%m%d-%H:%M:%S)
+LDFLAGS   = -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH) \
+            -X $(V).BuildUser=$(BUILDER) -X $(V).BuildDate=$(DATE)
 
 # go ... leaves testdata out, where the simulator and the demo live.
 PACKAGES := ./... ./testdata/stack ./testdata/oracle ./testdata/tikvsim/... ./testdata/demo ./testdata/soak
 
-.PHONY: all build test unit lint fmt demo soak fuzz screenshots bench tools clean
+.PHONY: all build test unit lint fmt demo soak fuzz screenshots bench image release tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -59,6 +62,18 @@ screenshots: $(BIN)/prometheus $(BIN)/browser/.installed $(BIN)/browser/chromium
 
 bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): half an hour.
 	cd bench && $(GO) build -o $(BIN)/bench . && exec $(BIN)/bench $(if $(BENCH_STORES),-stores $(BENCH_STORES))
+
+PODMAN ?= podman
+image: build ## An image of the binary, for this platform.
+	$(PODMAN) build -t operator_store_exporter:$(VERSION) .
+
+# A release tells of its commit, not of where and when it was built.
+release: BRANCH  := HEAD
+release: BUILDER := release
+release: DATE    := $(shell TZ=UTC git show -s --format=%cd --date=format-local:%Y%m%d-%H:%M:%S HEAD 2>/dev/null)
+release: $(BIN)/cyclonedx-gomod ## Tarballs of the commit for every platform in .tarballs, with checksums and the modules in them.
+	VERSION='$(VERSION)' LDFLAGS='$(LDFLAGS)' GO='$(GO)' CYCLONEDX='$<' .ci/release
+	@cat .tarballs/sha256sums.txt
 
 tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/prometheus-old $(BIN)/victoria-metrics $(BIN)/browser/.installed $(BIN)/browser/chromium
 
@@ -104,6 +119,19 @@ $(BIN)/.vmalert-$(VICTORIA_VERSION):
 	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert@$(VICTORIA_VERSION)
 	@touch $@
 
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+	@mkdir -p $(BIN)
+	@touch $@
+
+$(BIN)/cyclonedx-gomod: $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION)
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+$(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION):
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+	@touch $@
+
 # A Prometheus of the 2.x that distributions ship. It no longer builds from its module, so it is Debian's own.
 $(BIN)/prometheus-old:
 	@mkdir -p $(BIN)/old
@@ -128,4 +156,4 @@ $(BIN)/browser/chromium:
 	ln -sf "$$(command -v chromium)" $@
 
 clean: ## What was built; the tools stay.
-	rm -f operator_store_exporter $(BIN)/demo $(BIN)/soak $(BIN)/bench
+	rm -rf operator_store_exporter .build .tarballs $(BIN)/demo $(BIN)/soak $(BIN)/bench
