@@ -11,6 +11,7 @@ PROMETHEUS_MODULE     := v0.316.0
 VICTORIA_VERSION      := v1.150.0
 GOLANGCI_LINT_VERSION := v2.15.0
 CYCLONEDX_VERSION     := v1.10.0
+ACTIONLINT_VERSION    := v1.7.12
 
 VERSION  := $(shell cat VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
@@ -36,10 +37,12 @@ test: tools lint unit fuzz ## Vet, lint, and all tests against the real upstream
 
 unit:
 	$(GO) test -race -timeout 15m $(PACKAGES)
+	cd examples && $(GO) test ./...
 
 lint: $(BIN)/golangci-lint
 	$(GO) vet $(PACKAGES)
 	$(BIN)/golangci-lint run $(PACKAGES)
+	cd examples && $(BIN)/golangci-lint run ./...
 
 fmt: $(BIN)/golangci-lint
 	$(BIN)/golangci-lint fmt
@@ -75,7 +78,8 @@ release: $(BIN)/cyclonedx-gomod ## Tarballs of the commit for every platform in 
 	VERSION='$(VERSION)' LDFLAGS='$(LDFLAGS)' GO='$(GO)' CYCLONEDX='$<' .ci/release
 	@cat .tarballs/sha256sums.txt
 
-tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/prometheus-old $(BIN)/victoria-metrics $(BIN)/browser/.installed $(BIN)/browser/chromium
+tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/actionlint $(BIN)/prometheus-old $(BIN)/victoria-metrics \
+	$(BIN)/browser/.installed $(BIN)/browser/chromium
 
 # Of what the build says every hundredth package is shown, and everything that is no package: errors.
 PROGRESS := / / && !/^go: downloading/ { print; fflush() } NR % 100 == 0 { print NR " steps"; fflush() }
@@ -119,9 +123,12 @@ $(BIN)/.vmalert-$(VICTORIA_VERSION):
 	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert@$(VICTORIA_VERSION)
 	@touch $@
 
+$(BIN)/actionlint: $(BIN)/.actionlint-$(ACTIONLINT_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
 
+$(BIN)/.actionlint-$(ACTIONLINT_VERSION):
 	@mkdir -p $(BIN)
+	GOBIN=$(BIN) $(GO) install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 	@touch $@
 
 $(BIN)/cyclonedx-gomod: $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION)
@@ -129,7 +136,7 @@ $(BIN)/cyclonedx-gomod: $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION)
 
 $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION):
 	@mkdir -p $(BIN)
-	GOBIN=$(BIN) $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+	CGO_ENABLED=0 GOBIN=$(BIN) $(GO) install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
 	@touch $@
 
 # A Prometheus of the 2.x that distributions ship. It no longer builds from its module, so it is Debian's own.
