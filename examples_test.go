@@ -44,8 +44,8 @@ func exampleFiles(t *testing.T) map[string]string {
 	return found
 }
 
-// argsIn returns the arguments of each container of the exporter in a YAML file.
-func argsIn(content string) ([][]string, error) {
+// argsIn returns the arguments of each container of a program in a YAML file, which bears its name.
+func argsIn(content string, programs ...string) ([][]string, error) {
 	var found [][]string
 	var walk func(name string, n *yaml.Node)
 	walk = func(name string, n *yaml.Node) {
@@ -58,7 +58,7 @@ func argsIn(content string) ([][]string, error) {
 			own := name
 			if n.Kind == yaml.MappingNode && i%2 == 1 {
 				key := n.Content[i-1].Value
-				if (key == "args" || key == "command") && strings.ReplaceAll(name, "-", "_") == program {
+				if (key == "args" || key == "command") && slices.Contains(programs, strings.ReplaceAll(name, "-", "_")) {
 					var args []string
 					if child.Decode(&args) == nil {
 						found = append(found, args)
@@ -102,7 +102,7 @@ func checkArgs(args []string) error {
 func checkFlags(f map[string]string) error {
 	var problems []error
 	for _, file := range []string{"examples/kubernetes/sidecar.yaml", "examples/kubernetes/tidbmonitor.yaml", "examples/compose/compose.yaml"} {
-		args, err := argsIn(f[file])
+		args, err := argsIn(f[file], program)
 		if err != nil || len(args) != 1 {
 			problems = append(problems, err, fmt.Errorf("%s starts %d exporters", file, len(args)))
 		}
@@ -124,8 +124,11 @@ func checkFlags(f map[string]string) error {
 			}
 		}
 	}
-	// What listens is what is exposed: examples/ has the port too.
 	app, _, _ := commandLine(io.Discard, io.Discard)
+	if def := strings.Join(app.GetFlag("upstream.url").Model().Default, " "); !strings.Contains(f[unitFile], " --upstream.url="+def+`"`) {
+		problems = append(problems, fmt.Errorf("%s does not ask %s", unitFile, def))
+	}
+	// What listens is what is exposed: examples/ has the port too.
 	_, port, err := net.SplitHostPort(strings.Join(app.GetFlag("web.listen-address").Model().Default, " "))
 	if err != nil || !strings.Contains(f["Dockerfile"], "\nEXPOSE "+port+"\n") || !strings.Contains(f["examples/kubernetes_test.go"], "exporterPort = "+port+"\n") {
 		problems = append(problems, err, fmt.Errorf("the Dockerfile or the examples do not have the port %q", port))
@@ -159,9 +162,25 @@ func checkPrometheis(t *testing.T, f map[string]string) error {
 	t.Helper()
 	sidecar, err := dataIn(f["examples/kubernetes/sidecar.yaml"], "prometheus.yml")
 	problems := []error{err}
+	help, err := exec.CommandContext(t.Context(), prometheusBinary, "--help").CombinedOutput()
+	if err != nil {
+		return err
+	}
+	for file, n := range map[string]int{"examples/kubernetes/sidecar.yaml": 1, "examples/compose/compose.yaml": 2} {
+		args, err := argsIn(f[file], "prometheus", "upstream", "federation")
+		if err != nil || len(args) != n {
+			problems = append(problems, err, fmt.Errorf("%s starts %d Prometheis", file, len(args)))
+		}
+		for _, arg := range slices.Concat(args...) {
+			if flag, _, _ := strings.Cut(arg, "="); !regexp.MustCompile(`(?m)^\s+` + regexp.QuoteMeta(flag) + `=`).Match(help) {
+				problems = append(problems, fmt.Errorf("%s: Prometheus has no flag %s", file, flag))
+			}
+		}
+	}
 	for name, content := range map[string]string{
 		"sidecar.yaml": sidecar, "upstream.yml": f["examples/compose/upstream.yml"], "federation.yml": f["examples/compose/federation.yml"],
 	} {
+		problems = append(problems, checkTargets(name, content))
 		dir := t.TempDir()
 		args := []string{"check", "config", "--lint=all", "--lint-fatal"}
 		rules, err := os.ReadFile("mixin/alerts.yml")
@@ -176,6 +195,30 @@ func checkPrometheis(t *testing.T, f map[string]string) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// checkTargets wants each target at the port at which its job serves metrics.
+func checkTargets(name, content string) error {
+	var prometheus struct {
+		ScrapeConfigs []struct {
+			Job    string                       `yaml:"job_name"`
+			Static []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal([]byte(content), &prometheus); err != nil {
+		return err
+	}
+	ports := map[string]string{"tikv": ":20180", "pd": ":2379", "operator_store": ":9820"}
+	for _, s := range prometheus.ScrapeConfigs {
+		for _, static := range s.Static {
+			for _, target := range static.Targets {
+				if ports[s.Job] == "" || !strings.HasSuffix(target, ports[s.Job]) {
+					return fmt.Errorf("%s: %s is no target of the job %s", name, target, s.Job)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // unitKeys are keys that systemd knows, and that a unit of ours may have.
@@ -275,6 +318,10 @@ func TestExampleFiles(t *testing.T) {
 		{"a field of the sidecar's Prometheus", "prometheis", sidecar, "static_configs:", "static_config:"},
 		{"a field of upstream", "prometheis", "examples/compose/upstream.yml", "scrape_interval:", "scrape_intervals:"},
 		{"a target that is none", "prometheis", "examples/compose/upstream.yml", "tikv-0.example.com:20180", "http://tikv-0.example.com:20180"},
+		{"a port of TiKV's", "prometheis", sidecar, "basic-tikv-1.basic-tikv-peer.tidb.svc:20180", "basic-tikv-1.basic-tikv-peer.tidb.svc:20160"},
+		{"a flag of the sidecar's Prometheus", "prometheis", sidecar, "--storage.tsdb.path", "--storage.path"},
+		{"a flag of upstream", "prometheis", compose, "--storage.tsdb.path", "--storage.path"},
+		{"the unit's upstream", "flags", unitFile, "http://localhost:9090", "http://localhost:9091"},
 		{"a field of the federation", "prometheis", federation, "job_name:", "name:"},
 	} {
 		t.Run("a mistake in "+tc.check+": "+tc.name, func(t *testing.T) {
@@ -314,7 +361,10 @@ func TestWorkflows(t *testing.T) {
 				Permissions map[string]string
 				Jobs        map[string]struct {
 					Timeout int `yaml:"timeout-minutes"`
-					Steps   []struct{ Uses, Run string }
+					Steps   []struct {
+						Uses, Run string
+						Env, With map[string]string
+					}
 				}
 			}
 			if err := yaml.Unmarshal([]byte(read(t, file)), &workflow); err != nil {
@@ -331,6 +381,12 @@ func TestWorkflows(t *testing.T) {
 				for _, step := range job.Steps {
 					if step.Uses != "" && !regexp.MustCompile(`^[a-z-]+/[a-z-]+@v\d+$`).MatchString(step.Uses) {
 						t.Errorf("%s is not pinned by its major version", step.Uses)
+					}
+					if strings.HasPrefix(step.Run, "gh ") && step.Env["GH_TOKEN"] == "" {
+						t.Errorf("%q has no token", step.Run)
+					}
+					if strings.HasPrefix(step.Uses, "docker/build-push-action@") && step.With["build-args"] != "BINARIES=.build" {
+						t.Errorf("the image is built from %q", step.With["build-args"])
 					}
 					runs = append(runs, step.Run)
 				}

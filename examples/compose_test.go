@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,6 +59,12 @@ type providers struct {
 // listens tells where the program of a service listens inside its container.
 var listens = map[string]string{"upstream": "9090", "operator_store_exporter": "9820", "federation": "9090", "grafana": "3000"}
 
+// settings are those of Grafana that the examples use, as its documentation spells them.
+var settings = []string{
+	"GF_AUTH_ANONYMOUS_ENABLED", "GF_AUTH_ANONYMOUS_ORG_ROLE", "GF_AUTH_DISABLE_LOGIN_FORM", "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION",
+	"GF_ANALYTICS_REPORTING_ENABLED", "GF_ANALYTICS_CHECK_FOR_UPDATES",
+}
+
 // checkCompose says what is wrong with the compose file, and with what its services mount and ask.
 func checkCompose(f files) error {
 	directory, err := filepath.Abs("compose")
@@ -72,6 +79,7 @@ func checkCompose(f files) error {
 	}
 	var problems []error
 	add := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
+	published := map[string]bool{}
 	asks := func(who, address string) {
 		host, port, err := net.SplitHostPort(address)
 		if _, there := project.Services[host]; err != nil || !there || listens[host] != port {
@@ -88,6 +96,22 @@ func checkCompose(f files) error {
 				add("%s: port %d is published on %q, its program listens on %s", name, p.Target, p.HostIP, listens[name])
 			}
 		}
+		for _, p := range s.Ports {
+			if published[p.Published] {
+				add("the port %s is published twice", p.Published)
+			}
+			published[p.Published] = true
+		}
+		for _, arg := range s.Command {
+			if data, is := strings.CutPrefix(arg, "--storage.tsdb.path="); is && mount(project, name, data) != name {
+				add("%s: no volume is at %s", name, data)
+			}
+		}
+		for variable := range s.Environment {
+			if !slices.Contains(settings, variable) {
+				add("%s: nobody knows %s", name, variable)
+			}
+		}
 		for _, v := range s.Volumes {
 			if v.Type != types.VolumeTypeBind {
 				continue
@@ -98,6 +122,11 @@ func checkCompose(f files) error {
 			if _, err := os.Stat(v.Source); err != nil && !mixinIsMissing(v.Source) {
 				problems = append(problems, err)
 			}
+		}
+	}
+	for _, m := range regexp.MustCompile(`http://localhost:(\d+)`).FindAllStringSubmatch(f[composeFile], -1) {
+		if !published[m[1]] {
+			add("%s is told of, and not published", m[0])
 		}
 	}
 	exporter := project.Services["operator_store_exporter"]

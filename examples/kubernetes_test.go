@@ -5,7 +5,6 @@ package examples
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"path"
 	"regexp"
@@ -53,6 +52,8 @@ type pod struct {
 	containers []core.Container
 	volumes    []core.Volume
 	ports      []int32 // Of containers that somebody else adds.
+	user       *int64
+	clusters   []v1alpha1.TidbClusterRef // What the pod's Prometheus watches, if TiDB Operator has made it.
 }
 
 // manifests is what a file of the examples has in it.
@@ -89,7 +90,13 @@ func decodeManifests(content string) (*manifests, error) {
 			found.services = append(found.services, *o)
 		case *apps.StatefulSet:
 			p := pod{labels: o.Spec.Template.Labels, containers: o.Spec.Template.Spec.Containers, volumes: o.Spec.Template.Spec.Volumes}
+			if security := o.Spec.Template.Spec.SecurityContext; security != nil {
+				p.user = security.RunAsUser
+			}
 			for _, claim := range o.Spec.VolumeClaimTemplates {
+				if claim.Spec.Resources.Requests.Storage().IsZero() {
+					return nil, fmt.Errorf("the volume %s has no size", claim.Name)
+				}
 				p.volumes = append(p.volumes, core.Volume{Name: claim.Name})
 			}
 			selector, err := v1.LabelSelectorAsSelector(o.Spec.Selector)
@@ -112,7 +119,8 @@ func decodeManifests(content string) (*manifests, error) {
 			found.pods = append(found.pods, pod{
 				labels:     labels.Set(label.NewMonitor().Instance(o.Name).Monitor().Labels()),
 				containers: o.Spec.AdditionalContainers, volumes: o.Spec.AdditionalVolumes,
-				ports: []int32{9090}, // Its Prometheus.
+				ports:    []int32{9090}, // Its Prometheus.
+				clusters: o.Spec.Clusters,
 			})
 		case *monitoring.PodMonitor:
 			found.monitors = append(found.monitors, *o)
@@ -213,10 +221,18 @@ func (m *manifests) check(f files) error {
 			if err := restricted(c); err != nil {
 				add("%s: %w", c.Name, err)
 			}
+			problems = append(problems, m.checkFiles(p, c))
 			if c.Name != "operator-store-exporter" {
 				continue
 			}
 			exporters++
+			user := p.user
+			if c.SecurityContext != nil && c.SecurityContext.RunAsUser != nil {
+				user = c.SecurityContext.RunAsUser
+			}
+			if user == nil || !strings.Contains(f["../Dockerfile"], fmt.Sprintf("\nUSER %d:", *user)) {
+				add("the exporter does not run as the user of its image")
+			}
 			if own.port(intstr.FromString("operator-store")) != exporterPort {
 				add("the exporter's port is not %d", exporterPort)
 			}
@@ -252,36 +268,66 @@ func restricted(c core.Container) error {
 	return nil
 }
 
-// checkUpstreams finds the servers that the exporter asks in its own pod, and its file among the ConfigMaps.
-func (m *manifests) checkUpstreams(p pod, c core.Container) error {
-	asked := c.Args
-	for _, arg := range c.Args {
-		file, is := strings.CutPrefix(arg, "--config.file=")
-		if !is {
-			continue
-		}
-		content := ""
-		for _, mount := range c.VolumeMounts {
-			for _, v := range p.volumes {
-				if v.Name == mount.Name && path.Dir(file) == mount.MountPath {
-					content = m.configMaps[nameOf(v)].Data[path.Base(file)]
-				}
+// file returns the ConfigMap's file that a container has at a path, or "".
+func (m *manifests) file(p pod, c core.Container, name string) string {
+	for _, mount := range c.VolumeMounts {
+		for _, v := range p.volumes {
+			if v.Name == mount.Name && path.Dir(name) == mount.MountPath {
+				return m.configMaps[nameOf(v)].Data[path.Base(name)]
 			}
 		}
-		if content == "" {
-			return fmt.Errorf("no ConfigMap has %s", file)
-		}
-		asked = append(asked, content)
 	}
-	for _, u := range regexp.MustCompile(`https?://[^"\s]+`).FindAllString(strings.Join(asked, " "), -1) {
+	return ""
+}
+
+// checkFiles finds the file that a container is told to read, and the directory that it is told to write to.
+func (m *manifests) checkFiles(p pod, c core.Container) error {
+	for _, arg := range c.Args {
+		name, value, _ := strings.Cut(arg, "=")
+		switch name {
+		case "--config.file":
+			if m.file(p, c, value) == "" {
+				return fmt.Errorf("no ConfigMap has %s", value)
+			}
+		case "--storage.tsdb.path":
+			if !slices.ContainsFunc(c.VolumeMounts, func(m core.VolumeMount) bool { return m.MountPath == value && !m.ReadOnly }) {
+				return fmt.Errorf("no volume is at %s", value)
+			}
+		}
+	}
+	return nil
+}
+
+// checkUpstreams finds the servers that the exporter asks in its own pod, and the clusters that it names there.
+func (m *manifests) checkUpstreams(p pod, c core.Container) error {
+	parts := c.Args
+	for _, arg := range c.Args {
+		if name, is := strings.CutPrefix(arg, "--config.file="); is {
+			parts = append(slices.Clone(parts), m.file(p, c, name))
+		}
+	}
+	asked := strings.Join(parts, " ")
+	urls := regexp.MustCompile(`https?://[^"\s]+`).FindAllString(asked, -1)
+	if len(urls) == 0 {
+		return errors.New("the exporter asks nobody")
+	}
+	for _, u := range urls {
 		parsed, err := url.Parse(u)
 		if err != nil {
 			return err
 		}
 		port := intstr.Parse(parsed.Port())
 		if parsed.Hostname() != "localhost" || p.port(port) == 0 && !slices.Contains(p.ports, port.IntVal) {
-			return fmt.Errorf("%s is no server of the pod, which has %v", u, slices.Collect(maps.Keys(m.configMaps)))
+			return fmt.Errorf("%s is no server of the pod", u)
 		}
+	}
+	for _, cluster := range p.clusters {
+		if selector := fmt.Sprintf(`'{tidb_cluster="%s-%s"}'`, cluster.Namespace, cluster.Name); !strings.Contains(asked, selector) {
+			return fmt.Errorf("no selector is %s", selector)
+		}
+	}
+	if selectors := strings.Count(asked, "selector:"); selectors != len(p.clusters) {
+		return fmt.Errorf("%d clusters have %d selectors", len(p.clusters), selectors)
 	}
 	return nil
 }
