@@ -53,7 +53,7 @@ demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exp
 
 FUZZTIME ?= 3s
 fuzz: ## Each fuzz target for FUZZTIME.
-	@set -e; for target in stores:FuzzFind config:FuzzLoad expr:FuzzOneOf collector:FuzzQueries collector:FuzzQuantile upstream:FuzzAnswer; do \
+	@set -e; for target in stores:FuzzFind config:FuzzLoad expr:FuzzOneOf collector:FuzzQueries collector:FuzzQuantile upstream:FuzzAnswer status:FuzzPage; do \
 		echo "$$target $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) ./$${target%:*}; done
 
 soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), with every answer checked.
@@ -157,7 +157,7 @@ $(BIN)/browser/.installed: testdata/browser/package.json testdata/browser/packag
 # The system's own Chromium, Debian's package where there is none.
 $(BIN)/browser/chromium:
 	@mkdir -p $(@D)
-	@command -v chromium >/dev/null || { install='apt-get install -y --no-install-recommends chromium'; \
+	@command -v chromium >/dev/null || { echo "Installing Debian's chromium, with apt-get."; install='env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium'; \
 		{ $$install || sudo $$install || { { apt-get update || sudo apt-get update; } && { $$install || sudo $$install; }; }; } >/dev/null; } \
 		|| { echo "No chromium is on the PATH, and no package of it is to be had here: put a Chromium at $@ and try again." >&2; exit 1; }
 	ln -sf "$$(command -v chromium)" $@

@@ -203,7 +203,7 @@ func TestSecretsStayWhereTheyBelong(t *testing.T) {
 				file := writeFile(t, "config.yml", "clusters:\n- name: c\n  upstream:\n    url: "+upstream+"\n    follow_redirects: true\n    "+tc.config+"\n")
 				exporter, log := startExporter(t, "--config.file="+file, "--log.level=debug")
 				var said []string
-				for _, path := range []string{"/metrics", "/", "/-/ready"} {
+				for _, path := range []string{"/metrics", "/", "/api/v1/stores", "/-/ready"} {
 					body, err := get(t.Context(), http.MethodGet, exporter+path, http.StatusOK)
 					if err != nil {
 						t.Error(err)

@@ -89,12 +89,8 @@ func (e *Exporter) Report(ctx context.Context, names ...string) ([]Report, error
 		return nil, err
 	}
 	reports := scrape.Reports()
-	for i, c := range clusters {
-		for j := range reports {
-			if reports[j].Cluster == c.name {
-				reports[j].External = external[i]
-			}
-		}
+	for i, r := range reports { // A cluster that nobody listens to any more has none.
+		reports[i].External = external[slices.IndexFunc(clusters, func(c *cluster) bool { return c.name == r.Cluster })]
 	}
 	return reports, nil
 }
