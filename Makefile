@@ -37,7 +37,7 @@ test: tools lint unit fuzz ## Vet, lint, and all tests against the real upstream
 
 unit:
 	$(GO) test -race -timeout 15m $(PACKAGES)
-	cd examples && $(GO) test ./...
+	cd examples && $(GO) test -race ./...
 
 lint: $(BIN)/golangci-lint
 	$(GO) vet $(PACKAGES)
@@ -155,12 +155,13 @@ $(BIN)/browser/.installed: testdata/browser/package.json testdata/browser/packag
 	@touch $@
 
 # The system's own Chromium, Debian's package where there is none.
+BROWSER = command -v chromium || command -v google-chrome
 $(BIN)/browser/chromium:
 	@mkdir -p $(@D)
-	@command -v chromium >/dev/null || { echo "Installing Debian's chromium, with apt-get."; install='env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium'; \
+	@{ $(BROWSER); } >/dev/null || { echo "Installing Debian's chromium, with apt-get."; install='env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium'; \
 		{ $$install || sudo $$install || { { apt-get update || sudo apt-get update; } && { $$install || sudo $$install; }; }; } >/dev/null; } \
 		|| { echo "No chromium is on the PATH, and no package of it is to be had here: put a Chromium at $@ and try again." >&2; exit 1; }
-	ln -sf "$$(command -v chromium)" $@
+	ln -sf "$$($(BROWSER))" $@
 
 clean: ## What was built; the tools stay.
 	rm -rf operator_store_exporter .build .tarballs $(BIN)/demo $(BIN)/soak $(BIN)/bench

@@ -84,7 +84,7 @@ func argsIn(content string, programs ...string) ([][]string, error) {
 
 // checkArgs says what of a command line is none of the exporter's.
 func checkArgs(args []string) error {
-	app, _, _ := commandLine(io.Discard, io.Discard)
+	app, _ := commandLine(nil, io.Discard, io.Discard)
 	if _, err := app.Parse(args); err != nil {
 		return fmt.Errorf("%q: %w", args, err)
 	}
@@ -124,7 +124,7 @@ func checkFlags(f map[string]string) error {
 			}
 		}
 	}
-	app, _, _ := commandLine(io.Discard, io.Discard)
+	app, _ := commandLine(nil, io.Discard, io.Discard)
 	if def := strings.Join(app.GetFlag("upstream.url").Model().Default, " "); !strings.Contains(f[unitFile], " --upstream.url="+def+`"`) {
 		problems = append(problems, fmt.Errorf("%s does not ask %s", unitFile, def))
 	}
