@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/operator-store/operator_store_exporter/testdata/stack"
+	"github.com/operator-store/operator_store_exporter/testdata/tikvsim/sim"
+)
+
+// dashboard is what a dashboard has, as far as it can be wrong without Grafana's noticing.
+type dashboard struct {
+	UID, Title, Description string
+	Tags                    []string
+	SchemaVersion           int
+	Links                   []struct{ Tags []string }
+	Templating              struct {
+		List []struct {
+			Name, Type, Definition string
+			Datasource             struct{ UID string }
+		}
+	}
+	Panels []panel
+}
+
+type panel struct {
+	ID                       int
+	Type, Title, Description string
+	Datasource               struct{ UID string }
+	GridPos                  struct{ X, Y, W, H int }
+	FieldConfig              struct {
+		Defaults struct{ Unit string }
+	}
+	Targets []struct {
+		RefID      string
+		Expr       string
+		Datasource struct{ UID string }
+	}
+}
+
+// grafanaSchema is the version of dashboards that Grafana 12 writes.
+const grafanaSchema = 42
+
+func dashboards(t *testing.T) map[string]dashboard {
+	t.Helper()
+	files, err := filepath.Glob("mixin/dashboards/*.json")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("the dashboards are %q, %v", files, err)
+	}
+	all := map[string]dashboard{}
+	for _, file := range files {
+		var d dashboard
+		if err := json.Unmarshal([]byte(read(t, file)), &d); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[filepath.Base(file)] = d
+	}
+	return all
+}
+
+// substitute puts into an expression what Grafana does when All is chosen.
+func substitute(expression string) string {
+	return strings.NewReplacer("$__rate_interval", "4s", "$cluster", ".+", "$store", ".+", "$instance", ".+").Replace(expression)
+}
+
+func TestDashboardsAreSound(t *testing.T) {
+	uids := map[string]string{}
+	for file, d := range dashboards(t) {
+		t.Run(file, func(t *testing.T) {
+			if other := uids[d.UID]; other != "" || d.UID == "" {
+				t.Errorf("uid %q is that of %q too", d.UID, other)
+			}
+			uids[d.UID] = file
+			if d.SchemaVersion != grafanaSchema || d.Title == "" || d.Description == "" || len(d.Tags) != 1 || len(d.Links) != 1 || d.Links[0].Tags[0] != d.Tags[0] {
+				t.Errorf("its schema is %d, want %d; title %q, tags %q, links %v", d.SchemaVersion, grafanaSchema, d.Title, d.Tags, d.Links)
+			}
+			variables := map[string]bool{"__rate_interval": true, "__data": true, "__all": true}
+			for i, v := range d.Templating.List {
+				variables[v.Name] = true
+				if i == 0 && (v.Name != "datasource" || v.Type != "datasource") || i > 0 && v.Datasource.UID != "${datasource}" {
+					t.Errorf("variable %s has the data source %q; the first one is to choose it", v.Name, v.Datasource.UID)
+				}
+			}
+			for _, m := range regexp.MustCompile(`\$\{?(\w+)`).FindAllStringSubmatch(read(t, "mixin/dashboards/"+file), -1) {
+				if !variables[m[1]] {
+					t.Errorf("there is no variable $%s", m[1])
+				}
+			}
+			ids, cells := map[int]bool{}, map[[2]int]string{}
+			for _, p := range d.Panels {
+				if ids[p.ID] || p.Title == "" {
+					t.Errorf("panel %q has the id %d of another", p.Title, p.ID)
+				}
+				ids[p.ID] = true
+				for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+					for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+						if other := cells[[2]int{x, y}]; other != "" || x >= 24 {
+							t.Fatalf("panel %q lies over %q, or outside", p.Title, other)
+						}
+						cells[[2]int{x, y}] = p.Title
+					}
+				}
+				if p.Type == "row" {
+					continue
+				}
+				if p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
+					t.Errorf("panel %q lacks a description, a unit, the data source or a target", p.Title)
+				}
+				for _, target := range p.Targets {
+					if target.Datasource.UID != "${datasource}" || target.RefID == "" {
+						t.Errorf("a target of panel %q has the data source %q", p.Title, target.Datasource.UID)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The whole way to Grafana, and then what Grafana asks: no panel is empty.
+func TestDashboardsHaveData(t *testing.T) {
+	upstream := startWatched(t, map[string]sim.Version{"tikv-0": sim.V7, "tikv-1": sim.V8})
+	exporter, _ := startExporter(t, "--config.file="+writeFile(t, "c.yml", fmt.Sprintf("clusters:\n- {name: prod, upstream: {url: %q}, rate_window: 10s}\n", upstream.URL)))
+	federation := startPrometheus(t, "federation", time.Second, stack.Target{Job: "operator_store", Instance: "exporter:9820", Address: stack.Host(exporter), Path: "/metrics"})
+	until(t, "the federation to have two scrapes with every gauge", func(ctx context.Context) (bool, error) {
+		s, err := query(ctx, federation.URL, `count(rate(operator_store_exporter_queries_queued_total[4s]) and on () count(operator_store_raft_lag) == 2)`, "")
+		return len(s) == 1, err
+	})
+	page := scrape(t, exporter+"/metrics", 5*time.Second)
+	known := map[string]bool{"up": true, "scrape_duration_seconds": true} // The federation's own.
+	for series := range page {
+		name, _, _ := strings.Cut(series, "{")
+		known[name] = true
+	}
+	requireData := func(t *testing.T, expression string) {
+		t.Helper()
+		expression = substitute(expression)
+		root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
+		if err != nil {
+			t.Errorf("%s: %v", expression, err)
+			return
+		}
+		for _, selector := range parser.ExtractSelectors(root) {
+			for _, m := range selector {
+				if m.Name == "__name__" && !known[m.Value] {
+					t.Errorf("%s: the exporter has no %s", expression, m.Value)
+				}
+			}
+		}
+		until(t, "data of "+expression, func(ctx context.Context) (bool, error) {
+			s, err := query(ctx, federation.URL, expression, "")
+			return len(s) > 0, err
+		})
+	}
+	for file, d := range dashboards(t) {
+		for _, v := range d.Templating.List {
+			if m := regexp.MustCompile(`^label_values\((.+), \w+\)$`).FindStringSubmatch(v.Definition); m != nil {
+				t.Run(file+" variable "+v.Name, func(t *testing.T) { requireData(t, m[1]) })
+			} else if v.Type == "query" {
+				t.Errorf("%s: nobody checks %s", file, v.Definition)
+			}
+		}
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				t.Run(fmt.Sprintf("%s %s %s", file, p.Title, target.RefID), func(t *testing.T) { requireData(t, target.Expr) })
+			}
+		}
+	}
+	for _, r := range alertRules(t) {
+		t.Run("alert "+r.Alert, func(t *testing.T) {
+			if _, err := query(t.Context(), federation.URL, r.Expr, ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
