@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -173,8 +174,14 @@ func TestExamples(t *testing.T) {
 					if _, err := config.Load([]byte(block)); err != nil {
 						t.Error(err)
 					}
-				case strings.HasPrefix(block, "scrape_configs:"):
-					promtool(t, "check", "config", writeFile(t, "prometheus.yml", block))
+				case strings.HasPrefix(block, "scrape_configs:"), strings.HasPrefix(block, "rule_files:"):
+					dir := t.TempDir()
+					for name, content := range map[string]string{"prometheus.yml": block, "alerts.yml": read(t, "mixin/alerts.yml")} {
+						if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+							t.Fatal(err)
+						}
+					}
+					promtool(t, "check", "config", filepath.Join(dir, "prometheus.yml"))
 				case strings.HasPrefix(block, "groups:"):
 					promtool(t, "check", "rules", writeFile(t, "rules.yml", block))
 					rulesKnowTheirMetrics(t, block)
