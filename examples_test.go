@@ -255,9 +255,26 @@ func checkUnit(t *testing.T, f map[string]string) error {
 	for key, want := range map[string]string{
 		"ExecStart": "/usr/local/bin/" + program + " $ARGS", "ExecReload": "/bin/kill -HUP $MAINPID", "DynamicUser": "yes", "ProtectSystem": "strict",
 		"ProtectHome": "yes", "PrivateTmp": "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "MemoryDenyWriteExecute": "yes",
+		"EnvironmentFile": "-/etc/default/" + program, "WantedBy": "multi-user.target",
 	} {
 		if got, there := values[key]; got != want || !there {
 			problems = append(problems, fmt.Errorf("%s: %s is %q, want %q", unitFile, key, got, want))
+		}
+	}
+	// The files beside it say where they belong, which is where they are looked for.
+	const (
+		flags  = "examples/systemd/operator_store_exporter.default"
+		config = "examples/systemd/config.yml"
+		home   = "/etc/" + program + "/"
+	)
+	for file, says := range map[string][]string{
+		flags: {"# /etc/default/" + program + ":", "--config.file=" + home + "config.yml "}, unitFile: {"--config.file=" + home + `config.yml"`, "#LoadCredential=password:" + home + "password\n"},
+		config: {"# " + home + "config.yml:", "password_file: /run/credentials/" + program + ".service/password\n"},
+	} {
+		for _, text := range says {
+			if !strings.Contains(f[file], text) {
+				problems = append(problems, fmt.Errorf("%s does not have %q", file, text))
+			}
 		}
 	}
 	systemd, err := exec.LookPath("systemd-analyze")
@@ -314,6 +331,9 @@ func TestExampleFiles(t *testing.T) {
 		{"a key of the unit", "unit", unitFile, "ProtectHome=", "ProtectHomes="},
 		{"a key in another section", "unit", unitFile, "WantedBy=", "ExecStart="},
 		{"another program", "unit", unitFile, "/usr/local/bin/operator_store_exporter", "/usr/bin/operator_store_exporter"},
+		{"flags elsewhere", "unit", unitFile, "EnvironmentFile=-/etc/default/", "EnvironmentFile=-/etc/sysconfig/"},
+		{"a configuration elsewhere", "unit", "examples/systemd/operator_store_exporter.default", "/config.yml", ".yml"},
+		{"a secret elsewhere", "unit", "examples/systemd/config.yml", ".service/password", ".service/secret"},
 		{"a sandbox that is open", "unit", unitFile, "ProtectSystem=strict", "ProtectSystem=no"},
 		{"a field of the sidecar's Prometheus", "prometheis", sidecar, "static_configs:", "static_config:"},
 		{"a field of upstream", "prometheis", "examples/compose/upstream.yml", "scrape_interval:", "scrape_intervals:"},
@@ -352,9 +372,18 @@ func TestExampleFiles(t *testing.T) {
 
 // The workflows do what .ci/run and make release do, with no more rights and time than that takes.
 func TestWorkflows(t *testing.T) {
+	inputs := map[string]map[string]string{
+		"actions/checkout":         {"persist-credentials": "false"},
+		"actions/setup-go":         {"go-version-file": "go.mod"},
+		"actions/cache":            {"path": ".bin"},
+		"docker/build-push-action": {"context": ".", "build-args": "BINARIES=.build", "platforms": "linux/amd64,linux/arm64", "push": "true"},
+	}
 	for file, want := range map[string][]string{
-		".github/workflows/ci.yml":      {".ci/run"},
-		".github/workflows/release.yml": {".ci/run", "make release"},
+		".github/workflows/ci.yml": {".ci/run"},
+		".github/workflows/release.yml": {
+			`test "$GITHUB_REF_NAME" = "v$(cat VERSION)"`, ".ci/run", "make release",
+			`gh release create "$GITHUB_REF_NAME" --verify-tag --title "$GITHUB_REF_NAME" --notes-from-tag .tarballs/*`,
+		},
 	} {
 		t.Run(file, func(t *testing.T) {
 			var workflow struct {
@@ -362,8 +391,8 @@ func TestWorkflows(t *testing.T) {
 				Jobs        map[string]struct {
 					Timeout int `yaml:"timeout-minutes"`
 					Steps   []struct {
-						Uses, Run string
-						Env, With map[string]string
+						Uses, Run, If string
+						Env, With     map[string]string
 					}
 				}
 			}
@@ -385,16 +414,22 @@ func TestWorkflows(t *testing.T) {
 					if strings.HasPrefix(step.Run, "gh ") && step.Env["GH_TOKEN"] == "" {
 						t.Errorf("%q has no token", step.Run)
 					}
-					if strings.HasPrefix(step.Uses, "docker/build-push-action@") && step.With["build-args"] != "BINARIES=.build" {
-						t.Errorf("the image is built from %q", step.With["build-args"])
+					action, _, _ := strings.Cut(step.Uses, "@")
+					for key, value := range inputs[action] {
+						if step.With[key] != value {
+							t.Errorf("%s: %s is %q, want %q", step.Uses, key, step.With[key], value)
+						}
 					}
-					runs = append(runs, step.Run)
+					if strings.HasPrefix(action, "docker/") && step.If != "vars.IMAGE != ''" {
+						t.Errorf("%s is used if %q", step.Uses, step.If)
+					}
+					if step.Run != "" {
+						runs = append(runs, step.Run)
+					}
 				}
 			}
-			for _, run := range want {
-				if !slices.Contains(runs, run) {
-					t.Errorf("%q is not run", run)
-				}
+			if !slices.Equal(runs, want) {
+				t.Errorf("%q is run, want %q", runs, want)
 			}
 			if err := actionlint(t, read(t, file)); err != nil {
 				t.Error(err)

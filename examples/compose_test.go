@@ -59,10 +59,10 @@ type providers struct {
 // listens tells where the program of a service listens inside its container.
 var listens = map[string]string{"upstream": "9090", "operator_store_exporter": "9820", "federation": "9090", "grafana": "3000"}
 
-// settings are those of Grafana that the examples use, as its documentation spells them.
-var settings = []string{
-	"GF_AUTH_ANONYMOUS_ENABLED", "GF_AUTH_ANONYMOUS_ORG_ROLE", "GF_AUTH_DISABLE_LOGIN_FORM", "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION",
-	"GF_ANALYTICS_REPORTING_ENABLED", "GF_ANALYTICS_CHECK_FOR_UPDATES",
+// settings are those of Grafana that the examples use, as its documentation spells them, with their values.
+var settings = map[string][]string{
+	"GF_AUTH_ANONYMOUS_ENABLED": {"true"}, "GF_AUTH_ANONYMOUS_ORG_ROLE": {"Viewer"}, "GF_AUTH_DISABLE_LOGIN_FORM": {"true", "false"},
+	"GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION": {"true", "false"}, "GF_ANALYTICS_REPORTING_ENABLED": {"true", "false"}, "GF_ANALYTICS_CHECK_FOR_UPDATES": {"true", "false"},
 }
 
 // checkCompose says what is wrong with the compose file, and with what its services mount and ask.
@@ -87,7 +87,7 @@ func checkCompose(f files) error {
 		}
 	}
 	for name, s := range project.Services {
-		problems = append(problems, checkImage(s.Image))
+		problems = append(problems, checkImage(f, s.Image))
 		if listens[name] == "" {
 			add("nobody checks the service %s", name)
 		}
@@ -107,10 +107,13 @@ func checkCompose(f files) error {
 				add("%s: no volume is at %s", name, data)
 			}
 		}
-		for variable := range s.Environment {
-			if !slices.Contains(settings, variable) {
-				add("%s: nobody knows %s", name, variable)
+		for variable, value := range s.Environment {
+			if value == nil || !slices.Contains(settings[variable], *value) {
+				add("%s: %s does not exist, or can't be that", name, variable)
 			}
+		}
+		if !slices.Contains([]string{types.RestartPolicyAlways, types.RestartPolicyUnlessStopped}, s.Restart) {
+			add("%s: restart is %q", name, s.Restart)
 		}
 		for _, v := range s.Volumes {
 			if v.Type != types.VolumeTypeBind {
@@ -199,7 +202,10 @@ func checkGrafana(f files, project *types.Project, asks func(who, address string
 	var problems []error
 	root := filepath.Join(project.WorkingDir, "grafana/provisioning")
 	if mount(project, "grafana", "/etc/grafana/provisioning") != root {
-		problems = append(problems, errors.New("Grafana's provisioning is not mounted"))
+		problems = append(problems, errors.New("the provisioning of Grafana is not mounted"))
+	}
+	if mount(project, "grafana", "/var/lib/grafana") != "grafana" {
+		problems = append(problems, errors.New("the data of Grafana has no volume"))
 	}
 	for _, name := range f.under("compose/grafana/") {
 		switch path.Dir(name) {
@@ -211,6 +217,9 @@ func checkGrafana(f files, project *types.Project, asks func(who, address string
 			if len(d.Datasources) != 1 || d.APIVersion != 1 || d.Datasources[0].Type != "prometheus" || !d.Datasources[0].IsDefault || d.Datasources[0].Access != "proxy" {
 				problems = append(problems, fmt.Errorf("%s: there is not one Prometheus by default", name))
 				continue
+			}
+			if method := d.Datasources[0].JSONData.HTTPMethod; method != "POST" && method != "GET" {
+				problems = append(problems, fmt.Errorf("%s: the method is %q", name, method))
 			}
 			u, err := url.Parse(d.Datasources[0].URL)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -61,12 +62,16 @@ func exporterImage(f files) string {
 	return "operator-store/operator_store_exporter:v" + strings.TrimSpace(f["../VERSION"])
 }
 
-// checkImage wants a plain name and a version.
-func checkImage(image string) error {
+// images are those of others.
+var images = []string{"prom/prometheus", "grafana/grafana", "pingcap/tidb-monitor-initializer", "pingcap/tidb-monitor-reloader"}
+
+var version = regexp.MustCompile(`^v?\d+\.\d+\.\d+$`)
+
+// checkImage wants the image of this version, or one of others by its plain name and version.
+func checkImage(f files, image string) error {
 	repository, tag, _ := strings.Cut(image, ":")
-	first, _, _ := strings.Cut(repository, "/")
-	if tag == "" || strings.Contains(tag, "latest") || !strings.ContainsAny(tag, "0123456789") || strings.Contains(tag, ":") || strings.ContainsAny(first, ".:") || first == "localhost" {
-		return fmt.Errorf("the image %q has no version, or names a host", image)
+	if image != exporterImage(f) && (!slices.Contains(images, repository) || !version.MatchString(tag)) {
+		return fmt.Errorf("the image %q is not known, or has no version", image)
 	}
 	return nil
 }
@@ -114,7 +119,7 @@ func TestMistakesAreFound(t *testing.T) {
 		{"a volume", "kubernetes", sidecar, "name: data, mountPath", "name: date, mountPath"},
 		{"a ConfigMap's name", "kubernetes", sidecar, "configMap: {name: prometheus-tikv}", "configMap: {name: prometheus}"},
 		{"an image without version", "kubernetes", sidecar, "prom/prometheus:v3.16.0", "prom/prometheus"},
-		{"an image of a host", "kubernetes", sidecar, "prom/prometheus:v3.16.0", "registry.example.com/prom/prometheus:v3.16.0"},
+		{"an image of a host", "kubernetes", sidecar, "prom/prometheus:v3.16.0", "images.example.com/prom/prometheus:v3.16.0"},
 		{"an exporter of another version", "kubernetes", sidecar, "operator_store_exporter:v0.1.0", "operator_store_exporter:v0.0.1"},
 		{"a container that may write", "kubernetes", sidecar, "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false"},
 		{"a container with capabilities", "kubernetes", monitor, "drop: [ALL]", "drop: []"},
@@ -126,6 +131,11 @@ func TestMistakesAreFound(t *testing.T) {
 		{"its configuration's key", "kubernetes", monitor, "  config.yml: |", "  config.yaml: |"},
 		{"its upstream", "kubernetes", monitor, "http://localhost:9090", "http://localhost:9091"},
 		{"the labels of its pods", "kubernetes", monitor, "app.kubernetes.io/instance: basic", "app.kubernetes.io/instance: advanced"},
+		{"a namespace", "kubernetes", podMonitor, "namespace: tidb", "namespace: monitoring"},
+		{"a StatefulSet's Service", "kubernetes", sidecar, "serviceName: prometheus-tikv", "serviceName: prometheus"},
+		{"a profile", "kubernetes", monitor, "{type: RuntimeDefault}", "{type: Default}"},
+		{"a policy", "kubernetes", monitor, "IfNotPresent", "IfMissing"},
+		{"an image's name", "kubernetes", monitor, "prom/prometheus", "prometheus"},
 		{"its cluster", "kubernetes", monitor, "tidb-basic", "basic"},
 		{"the label of its cluster", "kubernetes", monitor, "tidb_cluster=", "cluster="},
 		{"a Prometheus' path", "kubernetes", sidecar, "--storage.tsdb.path=/prometheus", "--storage.tsdb.path=/data"},
@@ -142,6 +152,10 @@ func TestMistakesAreFound(t *testing.T) {
 		{"a field of the file", "compose", composeFile, "services:", "service:"},
 		{"a value", "compose", composeFile, "mem_limit: 256m", "mem_limit: much"},
 		{"a port", "compose", composeFile, "127.0.0.1:9820:9820", "127.0.0.1:9820:9821"},
+		{"a value of Grafana's", "compose", composeFile, "ORG_ROLE: Viewer", "ORG_ROLE: Reader"},
+		{"a policy", "compose", composeFile, "unless-stopped", "until-stopped"},
+		{"no place for Grafana's data", "compose", composeFile, "grafana:/var/lib/grafana\n", "grafana:/var/grafana\n"},
+		{"a method", "compose", datasource, "httpMethod: POST", "httpMethod: PUT"},
 		{"a port that is told", "compose", composeFile, "127.0.0.1:3000:3000", "127.0.0.1:3001:3000"},
 		{"a port that is taken", "compose", composeFile, "127.0.0.1:9091:9090", "127.0.0.1:9090:9090"},
 		{"a setting of Grafana", "compose", composeFile, "GF_AUTH_ANONYMOUS_ENABLED", "GF_AUTH_ANONYMOUSLY_ENABLED"},

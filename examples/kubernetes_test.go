@@ -3,6 +3,7 @@
 package examples
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -26,6 +27,9 @@ import (
 
 // exporterPort is the port of the flag --web.listen-address, which a test beside main.go holds to it.
 const exporterPort = 9820
+
+// namespace is that of all objects: a PodMonitor and a Service find pods in their own alone.
+const namespace = "tidb"
 
 // kinds are those that the examples use, of the Go types that their owners publish.
 var kinds = map[string]func() any{
@@ -53,6 +57,8 @@ type pod struct {
 	volumes    []core.Volume
 	ports      []int32 // Of containers that somebody else adds.
 	user       *int64
+	seccomp    *core.SeccompProfile
+	service    string                    // That gives the pods their names, if there is one.
 	clusters   []v1alpha1.TidbClusterRef // What the pod's Prometheus watches, if TiDB Operator has made it.
 }
 
@@ -64,7 +70,7 @@ type manifests struct {
 	monitors   []monitoring.PodMonitor
 }
 
-func decodeManifests(content string) (*manifests, error) {
+func decodeManifests(f files, content string) (*manifests, error) {
 	found := &manifests{configMaps: map[string]core.ConfigMap{}}
 	for i, document := range regexp.MustCompile(`(?m)^---$`).Split(content, -1) {
 		var meta v1.TypeMeta
@@ -80,8 +86,8 @@ func decodeManifests(content string) (*manifests, error) {
 			return nil, fmt.Errorf("document %d, %s: %w", i, meta.Kind, err)
 		}
 		named := object.(v1.Object)
-		if problems := validation.IsDNS1123Subdomain(named.GetName()); problems != nil || named.GetNamespace() == "" {
-			return nil, fmt.Errorf("%s %q in %q: it has no good name or no namespace: %q", meta.Kind, named.GetName(), named.GetNamespace(), problems)
+		if problems := validation.IsDNS1123Subdomain(named.GetName()); problems != nil || named.GetNamespace() != namespace {
+			return nil, fmt.Errorf("%s %q in %q: it has no good name, or another namespace: %q", meta.Kind, named.GetName(), named.GetNamespace(), problems)
 		}
 		switch o := object.(type) {
 		case *core.ConfigMap:
@@ -90,8 +96,9 @@ func decodeManifests(content string) (*manifests, error) {
 			found.services = append(found.services, *o)
 		case *apps.StatefulSet:
 			p := pod{labels: o.Spec.Template.Labels, containers: o.Spec.Template.Spec.Containers, volumes: o.Spec.Template.Spec.Volumes}
+			p.service = o.Spec.ServiceName
 			if security := o.Spec.Template.Spec.SecurityContext; security != nil {
-				p.user = security.RunAsUser
+				p.user, p.seccomp = security.RunAsUser, security.SeccompProfile
 			}
 			for _, claim := range o.Spec.VolumeClaimTemplates {
 				if claim.Spec.Resources.Requests.Storage().IsZero() {
@@ -111,8 +118,11 @@ func decodeManifests(content string) (*manifests, error) {
 			if o.Spec.Initializer.BaseImage == "" || o.Spec.Reloader.BaseImage == "" || o.Spec.Prometheus.BaseImage == "" || len(o.Spec.Clusters) == 0 {
 				return nil, errors.New("the TidbMonitor lacks an image, or clusters")
 			}
+			if policy := o.Spec.ImagePullPolicy; policy != core.PullIfNotPresent && policy != core.PullAlways {
+				return nil, fmt.Errorf("imagePullPolicy is %q", policy)
+			}
 			for _, c := range []v1alpha1.MonitorContainer{o.Spec.Prometheus.MonitorContainer, o.Spec.Initializer.MonitorContainer, o.Spec.Reloader.MonitorContainer} {
-				if err := checkImage(c.BaseImage + ":" + c.Version); err != nil {
+				if err := checkImage(f, c.BaseImage+":"+c.Version); err != nil {
 					return nil, err
 				}
 			}
@@ -134,7 +144,7 @@ func checkKubernetes(f files) error {
 	var problems []error
 	var all manifests
 	for _, name := range f.under("kubernetes/") {
-		m, err := decodeManifests(f[name])
+		m, err := decodeManifests(f, f[name])
 		if err == nil {
 			err = m.check(f)
 			all.pods = append(all.pods, m.pods...)
@@ -194,9 +204,12 @@ func (m *manifests) check(f files) error {
 		}
 	}
 	for _, p := range m.pods {
+		if p.service != "" && !slices.ContainsFunc(m.services, func(s core.Service) bool { return s.Name == p.service }) {
+			add("there is no Service %s", p.service)
+		}
 		exporters := 0
 		for _, c := range p.containers {
-			problems = append(problems, checkImage(c.Image))
+			problems = append(problems, checkImage(f, c.Image))
 			for _, port := range c.Ports {
 				for _, problem := range validation.IsValidPortName(port.Name) {
 					add("the port name %q: %s", port.Name, problem)
@@ -218,7 +231,7 @@ func (m *manifests) check(f files) error {
 					add("%s: a probe does not ask a port of its own for %s", c.Name, want)
 				}
 			}
-			if err := restricted(c); err != nil {
+			if err := p.restricted(c); err != nil {
 				add("%s: %w", c.Name, err)
 			}
 			problems = append(problems, m.checkFiles(p, c))
@@ -256,9 +269,15 @@ func nameOf(v core.Volume) string {
 }
 
 // restricted says what a container may do that it has no need to.
-func restricted(c core.Container) error {
+func (p pod) restricted(c core.Container) error {
 	s := c.SecurityContext
-	if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem ||
+	if s == nil {
+		return errors.New("it has no securityContext")
+	}
+	if seccomp := cmp.Or(s.SeccompProfile, p.seccomp); seccomp == nil || seccomp.Type != core.SeccompProfileTypeRuntimeDefault {
+		return errors.New("it may call anything of the kernel")
+	}
+	if s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem ||
 		s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []core.Capability{"ALL"}) {
 		return errors.New("it may gain privileges, write to its image or has capabilities")
 	}
