@@ -1,6 +1,6 @@
 # A static binary, and nothing else: that of `make build`, or, with --build-arg BINARIES=.build, that of `make release` for each platform.
 FROM scratch
-ARG BINARIES
+ARG BINARIES=""
 ARG TARGETOS
 ARG TARGETARCH
 LABEL org.opencontainers.image.title="operator_store_exporter" \
