@@ -3,7 +3,6 @@
 package examples
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -122,7 +121,7 @@ func checkCompose(f files) error {
 			if !v.ReadOnly {
 				add("%s may write to %s", name, v.Source)
 			}
-			if _, err := os.Stat(v.Source); err != nil && !mixinIsMissing(v.Source) {
+			if _, err := os.Stat(v.Source); err != nil {
 				problems = append(problems, err)
 			}
 		}
@@ -240,10 +239,4 @@ func checkGrafana(f files, project *types.Project, asks func(who, address string
 		}
 	}
 	return errors.Join(problems...)
-}
-
-// mixinIsMissing tells whether it is the whole mixin that is not there.
-func mixinIsMissing(source string) bool {
-	_, err := os.Stat("../mixin")
-	return err != nil && bytes.Contains([]byte(source), []byte("/mixin/"))
 }

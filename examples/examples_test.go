@@ -86,9 +86,6 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
-	if mixinIsMissing("/mixin/") {
-		t.Log("there is no mixin: what mounts it was not held to it")
-	}
 }
 
 // A mistake in an example does not pass.
