@@ -78,14 +78,14 @@ func commandLine(args []string, stdout, stderr io.Writer) (*kingpin.Application,
 	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
 	checked := check.Arg("file", "The configuration file.").Required().String()
 	stores := storesCommand(app, s)
-	examine := app.Command("doctor", "Ask upstream, and say what is right, what is not and what to change.")
-	rules := app.Command("rules", "Print a Prometheus rule file that records the same gauges in upstream.")
+	app.Command("doctor", "Ask upstream, and say what is right, what is not and what to change.")
+	app.Command("rules", "Print a Prometheus rule file that records the same gauges in upstream.")
 	return app, map[string]func(context.Context) error{
-		serve.FullCommand():   func(ctx context.Context) error { return s.run(ctx, stderr) },
-		check.FullCommand():   func(context.Context) error { return checkConfig(*checked, stdout) },
-		"stores":              func(ctx context.Context) error { return stores.run(ctx, stdout) },
-		examine.FullCommand(): func(ctx context.Context) error { return s.doctor(ctx, stdout) },
-		rules.FullCommand():   func(context.Context) error { return s.rules(stdout) },
+		"serve":        func(ctx context.Context) error { return s.run(ctx, stderr) },
+		"check-config": func(context.Context) error { return checkConfig(*checked, stdout) },
+		"stores":       func(ctx context.Context) error { return stores.run(ctx, stdout) },
+		"doctor":       func(ctx context.Context) error { return s.doctor(ctx, stdout) },
+		"rules":        func(context.Context) error { return s.rules(stdout) },
 	}
 }
 
