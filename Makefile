@@ -63,7 +63,7 @@ soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), 
 screenshots: $(BIN)/prometheus $(BIN)/browser/.installed $(BIN)/browser/chromium ## The pictures of docs/images, taken anew.
 	SCREENSHOTS=docs/images $(GO) test -count=1 -run '^TestScreenshots$$' .
 
-bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): half an hour.
+bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): three quarters of an hour.
 	cd bench && $(GO) build -o $(BIN)/bench . && exec $(BIN)/bench $(if $(BENCH_STORES),-stores $(BENCH_STORES))
 
 PODMAN ?= podman
