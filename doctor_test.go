@@ -66,7 +66,7 @@ func TestDoctor(t *testing.T) {
 		},
 		{
 			name: "no TiKV is scraped", config: cluster(bare.URL, ""),
-			want: `FAIL  targets .*no series of TiKV within the last 1h0m0s; it scrapes the jobs "node": add each TiKV's status address, mostly port 20180, to its scrape_configs`,
+			want: `FAIL  targets .*no series of TiKV within the last 1h; it scrapes the jobs "node": add each TiKV's status address, mostly port 20180, to its scrape_configs`,
 		},
 		{
 			name: "the selector matches nothing", config: cluster(upstream.URL, "  selector: '{job=\"tidb\"}'\n"),

@@ -175,7 +175,7 @@ func (e *examination) find(ctx context.Context) bool {
 		return false
 	case live == 0:
 		e.add(Fail, "targets", "upstream has had no series of TiKV for a while, though %s within the last %s: see why its scrapes fail: %s/targets",
-			plural(len(targets), "target"), e.lookback, e.cluster.Upstream.URL[0].Redacted())
+			plural(len(targets), "target"), config.Duration(e.lookback), e.cluster.Upstream.URL[0].Redacted())
 		return true
 	default:
 		e.add(OK, "targets", "upstream scrapes %s that %s TiKV", plural(live, "target"), isOrAre(live))
@@ -202,7 +202,7 @@ func (e *examination) findNone(ctx context.Context) {
 		scraped = "it scrapes the jobs " + few(jobs)
 	}
 	e.add(Fail, "targets", "upstream has had no series of TiKV within the last %s; %s: add each TiKV's status address, mostly port 20180, to its scrape_configs, or set the url of the Prometheus that scrapes TiKV",
-		e.lookback, scraped)
+		config.Duration(e.lookback), scraped)
 }
 
 // valuesOf says which values TiKV's series have for a label.
