@@ -103,6 +103,12 @@ func TestDoctor(t *testing.T) {
 			want: `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: set 4s`, cured: cluster(upstream.URL, "  rate_window: 4s\n"),
 		},
 		{
+			name:   "a range of one scrape in a gauge of one's own",
+			config: cluster(upstream.URL, "  metrics: [{name: operator_store_x, help: X., expr: 'rate(process_cpu_seconds_total[1s])'}]\n"),
+			want:   `FAIL  rate_window .*TiKV is scraped every 1s, the 1s in the expr of operator_store_x sees one sample: write 4s`,
+			cured:  cluster(upstream.URL, "  metrics: [{name: operator_store_x, help: X., expr: 'rate(process_cpu_seconds_total[4s])'}]\n"),
+		},
+		{
 			name: "a TiKV that does not export a metric", config: cluster(old.URL, "  rate_window: 10s\n"), warned: true,
 			want:  `warn  gauges .*operator_store_cpu_cores is absent: no tikv_server_cpu_cores_quota from old:20180: no series \(TiKV before 5\.0\); metrics may name another expression for it`,
 			cured: "",

@@ -57,6 +57,12 @@ func (e *examination) scrapes(ctx context.Context) {
 	default:
 		e.add(OK, "rate_window", "TiKV is scraped every %s, rate_window is %s", config.Duration(interval), e.cluster.RateWindow)
 	}
+	for _, m := range e.cluster.Metrics {
+		if shortest := m.Expr.ShortestRange(); shortest > 0 && shortest < fewestSamples*interval {
+			e.add(Fail, "rate_window", "TiKV is scraped every %s, the %s in the expr of %s sees %s: write %s",
+				config.Duration(interval), config.Duration(shortest), m.Name, samples(shortest, interval), config.Duration(enoughSamples*interval))
+		}
+	}
 }
 
 func samples(window, interval time.Duration) string {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -149,6 +150,18 @@ func (e Expr) Series() []string {
 		texts = union(texts, []string{plain.String()})
 	}
 	return texts
+}
+
+// ShortestRange is that of the range selectors, 0 if there is none.
+func (e Expr) ShortestRange() time.Duration {
+	var shortest time.Duration
+	parser.Inspect(e.root(), func(node parser.Node, _ []parser.Node) error {
+		if m, ok := node.(*parser.MatrixSelector); ok && (shortest == 0 || m.Range < shortest) {
+			shortest = m.Range
+		}
+		return nil
+	})
+	return shortest
 }
 
 // AllNamed tells whether the names of all metrics begin with prefix.

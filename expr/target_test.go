@@ -5,6 +5,7 @@ package expr_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/operator-store/operator_store_exporter/expr"
 )
@@ -80,6 +81,9 @@ func TestOnlyAndSeries(t *testing.T) {
 	}
 	if got, want := strings.Join(e.Series(), " "), `x{le=~"a|b",type="t"} x`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	if d := e.ShortestRange(); d != time.Minute {
+		t.Errorf("the shortest range is %s, want 1m", d)
 	}
 	if n := e.Selectors(); n != 2 {
 		t.Errorf("%d selectors, want 2", n)
