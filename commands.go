@@ -18,9 +18,9 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/doctor"
-	"github.com/operator-store/operator_store_exporter/rules"
-	"github.com/operator-store/operator_store_exporter/status"
+	"github.com/operator-store/operator_store_exporter/internal/doctor"
+	"github.com/operator-store/operator_store_exporter/internal/rulefile"
+	"github.com/operator-store/operator_store_exporter/internal/statuspage"
 )
 
 // checkConfig prints a line if the file is good, or returns every mistake in it.
@@ -100,7 +100,7 @@ func (p *storesPrinting) run(ctx context.Context, stdout io.Writer) error {
 	}
 }
 
-func (p *storesPrinting) print(ctx context.Context, exporter *collector.Exporter, out status.Writer) error {
+func (p *storesPrinting) print(ctx context.Context, exporter *collector.Exporter, out statuspage.Writer) error {
 	bounded, cancel := context.WithTimeout(ctx, *p.timeout)
 	defer cancel()
 	scrape, err := exporter.Scrape(bounded)
@@ -112,9 +112,9 @@ func (p *storesPrinting) print(ctx context.Context, exporter *collector.Exporter
 	}
 	reports := scrape.Reports()
 	if *p.output == "json" {
-		err = status.WriteJSON(out, status.NewDocument(reports))
+		err = statuspage.WriteJSON(out, statuspage.NewDocument(reports))
 	} else {
-		err = status.WriteTable(out, reports, time.Now())
+		err = statuspage.WriteTable(out, reports, time.Now())
 	}
 	if err != nil {
 		return fmt.Errorf("print the stores: %w", err)
@@ -126,9 +126,9 @@ func (p *storesPrinting) print(ctx context.Context, exporter *collector.Exporter
 }
 
 // terminal writes to w, in colour if that is a terminal whose user wants it.
-func terminal(w io.Writer) status.Writer {
+func terminal(w io.Writer) statuspage.Writer {
 	file, ok := w.(*os.File)
-	return status.Writer{Writer: w, Colour: ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+	return statuspage.Writer{Writer: w, Colour: ok && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
 
 // doctor examines all clusters and prints what it finds. The error counts the checks that failed.
@@ -148,7 +148,7 @@ func (s *serving) doctor(ctx context.Context, stdout io.Writer) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			status.WriteCheck(out, check)
+			statuspage.WriteCheck(out, check)
 			if check.Outcome == doctor.Fail {
 				failed++
 			}
@@ -169,5 +169,5 @@ func (s *serving) rules(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return rules.Write(stdout, cfg, config.Duration(model.Duration(*s.lookback)))
+	return rulefile.Write(stdout, cfg, config.Duration(model.Duration(*s.lookback)))
 }

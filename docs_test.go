@@ -19,8 +19,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 func read(t *testing.T, file string) string {
@@ -85,7 +85,7 @@ func TestMetricsDocument(t *testing.T) {
 			t.Errorf("docs/metrics.md lacks the row\n%s", row)
 		}
 	}
-	for _, reason := range transport.Reasons() {
+	for _, reason := range httpclient.Reasons() {
 		actual = append(actual, string(reason))
 	}
 	// The exporter's own metrics are those of a real page.
@@ -283,7 +283,7 @@ func TestPromuIsTrueToTheMakefile(t *testing.T) {
 func TestStoresDocument(t *testing.T) {
 	document := read(t, "docs/stores.md")
 	last := 0
-	for _, rule := range stores.Rules() {
+	for _, rule := range storematch.Rules() {
 		at := strings.Index(document, "\n| "+rule+" | ")
 		if at <= last {
 			t.Errorf("docs/stores.md lacks the rule %q, or has it at another place", rule)

@@ -27,9 +27,9 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/logging"
-	"github.com/operator-store/operator_store_exporter/reload"
-	"github.com/operator-store/operator_store_exporter/web"
+	"github.com/operator-store/operator_store_exporter/internal/logging"
+	"github.com/operator-store/operator_store_exporter/internal/reload"
+	"github.com/operator-store/operator_store_exporter/internal/web"
 )
 
 const program = "operator_store_exporter"

@@ -13,10 +13,10 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
-// Upstream is what a scrape needs of a query API. Its errors are of type *transport.Error.
+// Upstream is what a scrape needs of a query API. Its errors are of type *httpclient.Error.
 type Upstream interface {
 	// Query evaluates expression at a time, or at upstream's own now where that is zero.
 	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
@@ -62,8 +62,8 @@ func (c *cluster) scrape(ctx context.Context) *round {
 		if gone(ctx) {
 			return r
 		}
-		c.failures.of(c.name, queryTargets, transport.ReasonAmbiguous).Add(float64(r.ambiguities))
-		c.failures.of(c.name, queryTargets, transport.ReasonLimit).Add(float64(min(r.left, 1)))
+		c.failures.of(c.name, queryTargets, httpclient.ReasonAmbiguous).Add(float64(r.ambiguities))
+		c.failures.of(c.name, queryTargets, httpclient.ReasonLimit).Add(float64(min(r.left, 1)))
 		c.journal.write(c.logger, r.problems, time.Now())
 		return r
 	})
@@ -103,9 +103,9 @@ func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 	}
 	late := c.result(ctx, queryTargets)
 	late.run(nil, func() (promql.Vector, error) {
-		return nil, &transport.Error{
-			Reason: transport.ReasonTimeout, Request: "find the targets for the first time",
-			Err: errors.New("no answer in time"), Remedy: transport.RemedyTimeout,
+		return nil, &httpclient.Error{
+			Reason: httpclient.ReasonTimeout, Request: "find the targets for the first time",
+			Err: errors.New("no answer in time"), Remedy: httpclient.RemedyTimeout,
 		}
 	})
 	return c.newRound(results{queryTargets: late})
@@ -113,7 +113,7 @@ func (c *cluster) nothingKnown(ctx context.Context, found *found) *round {
 
 // result is that of a query in ctx. What fails because nobody waits for it is no failure.
 func (c *cluster) result(ctx context.Context, q *Query) *result {
-	return newResult(q, c.replicas, func(reason transport.Reason) {
+	return newResult(q, c.replicas, func(reason httpclient.Reason) {
 		if !gone(ctx) {
 			c.failures.of(c.name, q, reason).Inc()
 		}

@@ -22,10 +22,10 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/discovery"
-	"github.com/operator-store/operator_store_exporter/pd"
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/upstream"
+	"github.com/operator-store/operator_store_exporter/internal/discovery"
+	"github.com/operator-store/operator_store_exporter/internal/pd"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
 )
 
 // Exporter scrapes the clusters of one configuration. It is safe for concurrent use.
@@ -40,7 +40,7 @@ type Options struct {
 	Lookback time.Duration // How long a store is known after upstream last saw it.
 	Interval time.Duration // How often the stores are found out anew.
 	Logger   log.Logger
-	// Connect and ConnectPD make the clients. They are upstream.New and pd.New where they are nil.
+	// Connect and ConnectPD make the clients. They are promapi.New and pd.New where they are nil.
 	Connect   func(config.Upstream) (Upstream, error)
 	ConnectPD func(config.PD) (PD, error)
 	// Previous is the exporter that this one replaces, whose counters go on. It may be nil.
@@ -54,7 +54,7 @@ func New(cfg *config.Config, opts Options) (*Exporter, error) {
 		e.failures = opts.Previous.failures
 	}
 	if opts.Connect == nil {
-		opts.Connect = func(u config.Upstream) (Upstream, error) { return upstream.New(u) }
+		opts.Connect = func(u config.Upstream) (Upstream, error) { return promapi.New(u) }
 	}
 	if opts.ConnectPD == nil {
 		opts.ConnectPD = func(p config.PD) (PD, error) { return pd.New(p) }
@@ -75,9 +75,9 @@ func newCluster(c config.Cluster, failures *failures, opts Options) (*cluster, e
 	for _, l := range c.ReplicaLabels {
 		replicas = append(replicas, string(l))
 	}
-	var configured []stores.Store
+	var configured []storematch.Store
 	for _, s := range c.Stores {
-		configured = append(configured, stores.Store{ID: string(s.ID), Address: string(s.Address), Instance: s.Instance})
+		configured = append(configured, storematch.Store{ID: string(s.ID), Address: string(s.Address), Instance: s.Instance})
 	}
 	table, err := newTable(c.Metrics)
 	if err != nil {

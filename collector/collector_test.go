@@ -25,8 +25,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,11 +53,11 @@ const behind = -time.Hour
 
 // fakePD is a PD that tells what a test wants.
 type fakePD struct {
-	stores []stores.Store
+	stores []storematch.Store
 	err    error
 }
 
-func (f *fakePD) Stores(context.Context) ([]stores.Store, error) { return f.stores, f.err }
+func (f *fakePD) Stores(context.Context) ([]storematch.Store, error) { return f.stores, f.err }
 func (f *fakePD) Close()                                         {}
 
 func (f *fake) Now() (time.Time, bool) {
@@ -119,7 +119,7 @@ func (f *fake) do(ctx context.Context, expression string, at time.Time) error {
 			select {
 			case <-gate:
 			case <-ctx.Done():
-				return &transport.Error{Reason: transport.ReasonTimeout, Request: "POST /", Err: ctx.Err()}
+				return &httpclient.Error{Reason: httpclient.ReasonTimeout, Request: "POST /", Err: ctx.Err()}
 			}
 		}
 	}
@@ -356,7 +356,7 @@ func TestGauges(t *testing.T) {
 			name:    "of two replicas of unknown age none is heard",
 			extra:   "  replica_labels: [replica]\n",
 			answers: map[string][]string{"up{": {a + ",replica=x 1", a + ",replica=y 1"}, "command_total": {a + ",replica=x 5", a + ",replica=y 6"}},
-			fails:   map[string]error{"timestamp": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}},
+			fails:   map[string]error{"timestamp": &httpclient.Error{Reason: httpclient.ReasonHTTP, Err: errors.New("500")}},
 		},
 		{
 			name:    "configured stores have their ids, and one that upstream does not know is down",
@@ -371,7 +371,7 @@ func TestGauges(t *testing.T) {
 			name:    "where upstream can't be asked for up, no store is down",
 			extra:   "  stores: [{id: 7, address: 'a:20160'}, {id: 8, address: 'b:20160'}]\n",
 			answers: map[string][]string{"command_total": {a + " 5"}},
-			fails:   map[string]error{"up{": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}},
+			fails:   map[string]error{"up{": &httpclient.Error{Reason: httpclient.ReasonHTTP, Err: errors.New("500")}},
 			want:    []string{`operator_store_qps{address="a:20160",cluster="c",store_id="7"} 5`},
 		},
 		{
@@ -382,7 +382,7 @@ func TestGauges(t *testing.T) {
 		{
 			name:  "before the targets are known nothing is told",
 			extra: "  stores: [{id: 7, address: 'a:20160'}]\n",
-			fails: map[string]error{"server_info": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}},
+			fails: map[string]error{"server_info": &httpclient.Error{Reason: httpclient.ReasonHTTP, Err: errors.New("500")}},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -524,7 +524,7 @@ func TestUpstreamsClockCounts(t *testing.T) {
 		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}}
 		e := newExporter(t, f, "", log.NewNopLogger())
 		scrape(t.Context(), t, e)
-		f.fails = map[string]error{"up{": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}}
+		f.fails = map[string]error{"up{": &httpclient.Error{Reason: httpclient.ReasonHTTP, Err: errors.New("500")}}
 		f.instant = nil
 		time.Sleep(time.Minute)
 		c := scrape(t.Context(), t, e)
@@ -571,7 +571,7 @@ func TestAProblemIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 			if s.fails {
 				f.fails = map[string]error{}
 				for _, word := range []string{"command_total", "quota"} {
-					f.fails[word] = &transport.Error{Reason: transport.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Remedy: "try again"}
+					f.fails[word] = &httpclient.Error{Reason: httpclient.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Remedy: "try again"}
 				}
 			}
 			scrape(t.Context(), t, e)
@@ -623,7 +623,7 @@ func TestStoresAreFoundOutInTheBackground(t *testing.T) {
 			}, "a:20180 b:20180"},
 			{"one that can't be looked for stays", func() {
 				f.targets = oneTarget
-				f.fails = map[string]error{"server_info": &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}}
+				f.fails = map[string]error{"server_info": &httpclient.Error{Reason: httpclient.ReasonHTTP, Err: errors.New("500")}}
 				time.Sleep(interval)
 				addresses()
 				synctest.Wait()
@@ -671,11 +671,11 @@ func (f *fake) lookups() int {
 // What PD tells, itself or through upstream, and the stores that come of it.
 func TestStoresOfPD(t *testing.T) {
 	const a, b = "job=tikv,instance=a:20180", "job=tikv,instance=b:20180"
-	refused := &transport.Error{Reason: transport.ReasonConnection, Request: "GET http://pd", Err: errors.New("connection refused")}
+	refused := &httpclient.Error{Reason: httpclient.ReasonConnection, Request: "GET http://pd", Err: errors.New("connection refused")}
 	for _, tc := range []struct {
 		name    string
 		extra   string
-		told    []stores.Store
+		told    []storematch.Store
 		err     error
 		answers []string // Of pd_scheduler_store_status.
 		want    []string // id, address and the target's instance.
@@ -694,7 +694,7 @@ func TestStoresOfPD(t *testing.T) {
 		},
 		{
 			"PD is asked", "  pd: {url: http://pd}\n",
-			[]stores.Store{{ID: "1", Address: "x:20160", StatusAddress: "a:20180"}, {ID: "2", Address: "y:20160"}},
+			[]storematch.Store{{ID: "1", Address: "x:20160", StatusAddress: "a:20180"}, {ID: "2", Address: "y:20160"}},
 			nil,
 			[]string{"address=b:20160,store=4 1"},
 			[]string{"1 x:20160 a:20180", "2 y:20160 "},
@@ -702,7 +702,7 @@ func TestStoresOfPD(t *testing.T) {
 		},
 		{
 			"an address that changed hands, and PD lists who had it too", "  pd: {url: http://pd}\n",
-			[]stores.Store{{ID: "1", Address: "a:20160", StatusAddress: "a:20180"}, {ID: "9", Address: "a:20160", StatusAddress: "a:20180"}},
+			[]storematch.Store{{ID: "1", Address: "a:20160", StatusAddress: "a:20180"}, {ID: "9", Address: "a:20160", StatusAddress: "a:20180"}},
 			nil, nil,
 			[]string{"9 a:20160 a:20180"},
 			"1",
@@ -775,11 +775,11 @@ func TestStoresKeepTheirIDsWhilePDIsSilent(t *testing.T) {
 func TestThePDThatIsGoneIsBelievedAndItsAgeTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}, pd: fakePD{stores: []stores.Store{{ID: "1", Address: "a:20160"}}}}
+		f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}, pd: fakePD{stores: []storematch.Store{{ID: "1", Address: "a:20160"}}}}
 		e := newExporter(t, f, "  pd: {url: http://pd}\n", log.NewLogfmtLogger(&out))
 		told := time.Now()
 		scrape(t.Context(), t, e)
-		f.pd = fakePD{err: &transport.Error{Reason: transport.ReasonConnection, Request: "GET http://pd", Err: errors.New("connection refused")}}
+		f.pd = fakePD{err: &httpclient.Error{Reason: httpclient.ReasonConnection, Request: "GET http://pd", Err: errors.New("connection refused")}}
 		time.Sleep(interval)
 		scrape(t.Context(), t, e)
 		synctest.Wait()

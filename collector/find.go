@@ -11,15 +11,15 @@ import (
 
 	"github.com/prometheus/prometheus/promql"
 
-	"github.com/operator-store/operator_store_exporter/discovery"
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/discovery"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
-// PD is what a scrape needs of PD. Its errors are of type *transport.Error.
+// PD is what a scrape needs of PD. Its errors are of type *httpclient.Error.
 type PD interface {
 	// Stores returns the TiKV stores of the cluster, at least one.
-	Stores(ctx context.Context) ([]stores.Store, error)
+	Stores(ctx context.Context) ([]storematch.Store, error)
 	Close()
 }
 
@@ -27,7 +27,7 @@ type PD interface {
 type finder struct {
 	discovery  *discovery.Finder
 	pd         PD             // nil: PD is not asked.
-	configured []stores.Store // nil: every store that PD or upstream knows.
+	configured []storematch.Store // nil: every store that PD or upstream knows.
 	lookback   time.Duration
 	limit      int // Of stores.
 	planner    planner
@@ -37,14 +37,14 @@ type finder struct {
 type found struct {
 	known   bool // Upstream has told its targets at least once.
 	named   bool // It, or PD, has told which stores these are, or can't: else their names would change once it does.
-	targets []stores.Target
-	stores  []stores.Store // As PD tells, itself or through upstream.
+	targets []storematch.Target
+	stores  []storematch.Store // As PD tells, itself or through upstream.
 	told    time.Time      // When PD itself told them, by our own clock; zero if it never did.
 	heard   time.Time      // The same of what PD told upstream.
 
-	matches []stores.Match
+	matches []storematch.Match
 	left    int               // The stores that are left out because there are more than the limit.
-	asked   []stores.Identity // The targets that the chunks ask about.
+	asked   []storematch.Identity // The targets that the chunks ask about.
 	chunks  []chunk
 	results results // How it went this time.
 }
@@ -94,7 +94,7 @@ func (c *cluster) find(ctx context.Context, previous *found) *found {
 	if f.told.IsZero() && !now.IsZero() {
 		run(queryStoreIDs, func() error {
 			told, err := c.finder.discovery.Stores(ctx, now)
-			f.named = f.named || err == nil || transport.ReasonOf(err).Lasts() || c.finder.allNamed()
+			f.named = f.named || err == nil || httpclient.ReasonOf(err).Lasts() || c.finder.allNamed()
 			switch {
 			case err != nil:
 			case len(told) > 0:
@@ -114,7 +114,7 @@ func (f *found) usable() bool { return f != nil && f.known && f.named }
 
 // allNamed tells whether the configuration names every store by its id and address.
 func (f finder) allNamed() bool {
-	return f.configured != nil && !slices.ContainsFunc(f.configured, func(s stores.Store) bool { return s.ID == "" })
+	return f.configured != nil && !slices.ContainsFunc(f.configured, func(s storematch.Store) bool { return s.ID == "" })
 }
 
 // now is upstream's time.
@@ -129,17 +129,17 @@ func (c *cluster) now(ctx context.Context) (time.Time, error) {
 
 // match pairs the stores with the targets, and plans the queries about them.
 func (f finder) match(to, previous *found) {
-	var before []stores.Match
+	var before []storematch.Match
 	if previous != nil {
 		before = previous.matches
 	}
 	switch {
 	case f.configured != nil:
-		to.matches = stores.Find(stores.Complete(f.configured, to.stores), to.targets, before...)
+		to.matches = storematch.Find(storematch.Complete(f.configured, to.stores), to.targets, before...)
 	case !to.told.IsZero():
-		to.matches = stores.Find(stores.Latest(to.stores), to.targets, before...)
+		to.matches = storematch.Find(storematch.Latest(to.stores), to.targets, before...)
 	default:
-		to.matches = stores.Named(to.stores, to.targets, before...)
+		to.matches = storematch.Named(to.stores, to.targets, before...)
 	}
 	to.left = max(0, len(to.matches)-f.limit)
 	to.matches = to.matches[:len(to.matches)-to.left]
@@ -148,7 +148,7 @@ func (f finder) match(to, previous *found) {
 			to.asked = append(to.asked, t.Identity)
 		}
 	}
-	slices.SortFunc(to.asked, stores.Identity.Compare)
+	slices.SortFunc(to.asked, storematch.Identity.Compare)
 	if previous != nil && slices.Equal(previous.asked, to.asked) && previous.chunks != nil {
 		to.chunks = previous.chunks
 		return

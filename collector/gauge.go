@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
-	"github.com/operator-store/operator_store_exporter/expr"
-	"github.com/operator-store/operator_store_exporter/histogram"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
 )
 
 // Gauge is one number that the exporter tells of each store.
@@ -130,7 +130,7 @@ func (s said) twins() string {
 // An answer is the part of a query's result that is about one store; it may be empty.
 type answer struct {
 	series    []promql.Sample
-	histogram histogram.Histogram // What the series are, if they are buckets.
+	histogram bucketwindow.Histogram // What the series are, if they are buckets.
 }
 
 // up is upstream's own up. A target without one is not scraped any more, unless its series are
@@ -244,6 +244,6 @@ func (v value) then(rule string, do func(float64) float64) value {
 // only is a query's expression for the series with one value of a label, by which it groups no more.
 func only(q *Query, label, labelValue string) string {
 	const window = "[1m]" // The parser wants one.
-	e := expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", window)).Only(labels.MustNewMatcher(labels.MatchEqual, label, labelValue))
+	e := promqlexpr.MustParse(strings.ReplaceAll(q.Expr, "[W]", window)).Only(labels.MustNewMatcher(labels.MatchEqual, label, labelValue))
 	return strings.ReplaceAll(e, window, "[W]")
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/operator-store/operator_store_exporter/expr"
-	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // Bounds of one label matcher. Prometheus looks up to 255 literals up as a set; query lengths are
@@ -23,13 +23,13 @@ const (
 
 // A chunk is as many targets as one query may name, with the queries that name them.
 type chunk struct {
-	targets     []stores.Identity
+	targets     []storematch.Identity
 	expressions map[*Query]string
 }
 
 // planner writes the queries about a set of targets.
 type planner struct {
-	expressions map[*Query]expr.Expr
+	expressions map[*Query]promqlexpr.Expr
 	selector    []*labels.Matcher
 	groupBy     []string
 	maxBytes    int // Of a matcher.
@@ -38,9 +38,9 @@ type planner struct {
 // newPlanner returns a planner for a rate window in PromQL's notation, with selector in every vector
 // selector and replicas in every grouping.
 func newPlanner(queries []*Query, window string, selector []*labels.Matcher, replicas []string) planner {
-	p := planner{expressions: map[*Query]expr.Expr{}, selector: selector, groupBy: replicas, maxBytes: maxMatcherBytes}
+	p := planner{expressions: map[*Query]promqlexpr.Expr{}, selector: selector, groupBy: replicas, maxBytes: maxMatcherBytes}
 	for _, q := range queries {
-		e := expr.MustParse(strings.ReplaceAll(q.Expr, "[W]", "["+window+"]"))
+		e := promqlexpr.MustParse(strings.ReplaceAll(q.Expr, "[W]", "["+window+"]"))
 		p.expressions[q] = e
 		p.maxBytes = min(p.maxBytes, maxMatcherBytes/max(1, e.Selectors())) // Each of them has the matchers.
 	}
@@ -49,7 +49,7 @@ func newPlanner(queries []*Query, window string, selector []*labels.Matcher, rep
 
 // plan returns the chunks of targets, of which there is at least one: without targets it asks for
 // nothing but the time.
-func (p planner) plan(targets []stores.Identity) []chunk {
+func (p planner) plan(targets []storematch.Identity) []chunk {
 	if len(targets) == 0 {
 		return []chunk{{expressions: map[*Query]string{queryUp: "vector(0)"}}}
 	}
@@ -70,20 +70,20 @@ func (p planner) plan(targets []stores.Identity) []chunk {
 	return chunks
 }
 
-func (p planner) matchers(targets []stores.Identity) []*labels.Matcher {
+func (p planner) matchers(targets []storematch.Identity) []*labels.Matcher {
 	var jobs, instances []string
 	for _, t := range targets {
 		jobs = append(jobs, t.Job)
 		instances = append(instances, t.Instance)
 	}
 	return append(slices.Clone(p.selector),
-		expr.OneOf(model.JobLabel, jobs), expr.OneOf(model.InstanceLabel, instances))
+		promqlexpr.OneOf(model.JobLabel, jobs), promqlexpr.OneOf(model.InstanceLabel, instances))
 }
 
 // split cuts targets into parts whose matchers keep within bounds.
-func (p planner) split(targets []stores.Identity) [][]stores.Identity {
+func (p planner) split(targets []storematch.Identity) [][]storematch.Identity {
 	var (
-		parts           [][]stores.Identity
+		parts           [][]storematch.Identity
 		start           int
 		jobs, instances = newMatcherSize(), newMatcherSize()
 	)

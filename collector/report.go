@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 // Report is what one scrape found out about one cluster, for people.
@@ -34,14 +34,14 @@ type QueryReport struct {
 	Name        string
 	Expressions []string // As they were sent, none where the query is no PromQL.
 	Duration    time.Duration
-	Failures    []transport.Reason // One a request that failed.
+	Failures    []httpclient.Reason // One a request that failed.
 }
 
 // StoreReport is what is known of one store.
 type StoreReport struct {
 	ID      string // "" where nobody knows it.
 	Address string
-	Match   stores.Match
+	Match   storematch.Match
 	Values  []float64 // In the order of the gauges. NaN is absent.
 	Absent  []string  // Why a gauge is absent, "" where it is there.
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql"
 
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 // result is what came of one query, over all its chunks: the answers by target and replica. Its
@@ -22,25 +22,25 @@ import (
 type result struct {
 	query    *Query
 	replicas []string
-	count    func(transport.Reason) // Called once a failure.
+	count    func(httpclient.Reason) // Called once a failure.
 
 	expressions []string  // As they were sent.
 	instant     time.Time // At which it was asked, if that is known.
 	mu          sync.Mutex
 	asked       bool
-	answers     map[stores.Identity]map[string]answer
-	unanswered  map[stores.Identity]bool   // The targets of the chunks that failed.
-	refused     map[stores.Identity]string // Why the answer about a target is none.
+	answers     map[storematch.Identity]map[string]answer
+	unanswered  map[storematch.Identity]bool   // The targets of the chunks that failed.
+	refused     map[storematch.Identity]string // Why the answer about a target is none.
 	duration    time.Duration              // Of the slowest chunk.
 	errs        []error                    // One a chunk that failed.
 }
 
-func newResult(q *Query, replicas []string, count func(transport.Reason)) *result {
+func newResult(q *Query, replicas []string, count func(httpclient.Reason)) *result {
 	return &result{
 		query: q, replicas: replicas, count: count,
-		answers:    map[stores.Identity]map[string]answer{},
-		unanswered: map[stores.Identity]bool{},
-		refused:    map[stores.Identity]string{},
+		answers:    map[storematch.Identity]map[string]answer{},
+		unanswered: map[storematch.Identity]bool{},
+		refused:    map[storematch.Identity]string{},
 	}
 }
 
@@ -53,7 +53,7 @@ func (r *result) sends(expression string) string {
 }
 
 // run asks about targets and keeps what comes of it.
-func (r *result) run(targets []stores.Identity, ask func() (promql.Vector, error)) {
+func (r *result) run(targets []storematch.Identity, ask func() (promql.Vector, error)) {
 	start := time.Now()
 	vector, err := ask()
 	duration := time.Since(start)
@@ -64,14 +64,14 @@ func (r *result) run(targets []stores.Identity, ask func() (promql.Vector, error
 	r.duration = max(r.duration, duration)
 	if err != nil {
 		r.errs = append(r.errs, err)
-		r.count(transport.ReasonOf(err))
+		r.count(httpclient.ReasonOf(err))
 		for _, t := range targets {
 			r.unanswered[t] = true
 		}
 		return
 	}
 	// The matchers of a chunk are those of jobs and those of instances: they fit targets of other chunks too.
-	asked := make(map[stores.Identity]bool, len(targets))
+	asked := make(map[storematch.Identity]bool, len(targets))
 	for _, t := range targets {
 		asked[t] = true
 	}
@@ -82,12 +82,12 @@ func (r *result) run(targets []stores.Identity, ask func() (promql.Vector, error
 	}
 }
 
-func identity(s promql.Sample) stores.Identity {
-	return stores.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}
+func identity(s promql.Sample) storematch.Identity {
+	return storematch.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}
 }
 
 // add gives a sample to the target and the replica it is from.
-func (r *result) add(target stores.Identity, s promql.Sample) {
+func (r *result) add(target storematch.Identity, s promql.Sample) {
 	if _, refused := r.refused[target]; refused {
 		return
 	}
@@ -119,9 +119,9 @@ func (r *result) add(target stores.Identity, s promql.Sample) {
 const fewBuckets = 8
 
 // refuse drops what was answered about one target.
-func (r *result) refuse(target stores.Identity, why string) {
+func (r *result) refuse(target storematch.Identity, why string) {
 	r.refused[target] = why
-	r.count(transport.ReasonResponse)
+	r.count(httpclient.ReasonResponse)
 	delete(r.answers, target)
 }
 
@@ -138,7 +138,7 @@ func (r *result) replica(s promql.Sample) string {
 }
 
 // forget drops what was answered about targets, which are asked again.
-func (r *result) forget(targets []stores.Identity) {
+func (r *result) forget(targets []storematch.Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range targets {
@@ -147,7 +147,7 @@ func (r *result) forget(targets []stores.Identity) {
 }
 
 // answered tells whether upstream said anything about target, if only that there is nothing.
-func (r *result) answered(t stores.Identity) bool {
+func (r *result) answered(t storematch.Identity) bool {
 	_, refused := r.refused[t]
 	return !r.unanswered[t] && !refused
 }
@@ -156,7 +156,7 @@ func (r *result) answered(t stores.Identity) bool {
 type results map[*Query]*result
 
 // of is what upstream said of one target. It is nil where that can't be told.
-func (r results) of(t stores.Identity) said {
+func (r results) of(t storematch.Identity) said {
 	replica, ok := r.freshest(t)
 	if !ok {
 		return nil
@@ -172,7 +172,7 @@ func (r results) of(t stores.Identity) said {
 
 // freshest is the replica that scraped the target last. It is false where there are several and it is
 // not known which: one that is gone would otherwise be heard for five minutes more.
-func (r results) freshest(t stores.Identity) (string, bool) {
+func (r results) freshest(t storematch.Identity) (string, bool) {
 	scraped := map[string]float64{}
 	for _, result := range r {
 		for replica := range result.answers[t] {

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 // A round is what one scrape found out about one cluster. It does not change once it is made.
@@ -39,12 +39,12 @@ type queryReport struct {
 	name        string
 	expressions []string // As they were sent.
 	duration    time.Duration
-	failures    []transport.Reason // One a request that failed.
+	failures    []httpclient.Reason // One a request that failed.
 }
 
 // A storeReport is one store with its gauges, in the order of the table. NaN is absent.
 type storeReport struct {
-	stores.Match
+	storematch.Match
 	values     []float64
 	twins      bool     // Several targets share its target's identity.
 	unanswered []*Query // That did not answer for the store, though its target is known.
@@ -72,7 +72,7 @@ func newRound(cluster string, t *table, all results) *round {
 		}
 		report := queryReport{name: q.Name, expressions: result.expressions, duration: result.duration}
 		for _, err := range result.errs {
-			report.failures = append(report.failures, transport.ReasonOf(err))
+			report.failures = append(report.failures, httpclient.ReasonOf(err))
 			failed := alike[kind(err)]
 			if failed == nil {
 				failed = &failure{text: err.Error()}
@@ -83,7 +83,7 @@ func newRound(cluster string, t *table, all results) *round {
 			}
 		}
 		for t, why := range result.refused {
-			report.failures = append(report.failures, transport.ReasonResponse)
+			report.failures = append(report.failures, httpclient.ReasonResponse)
 			text := fmt.Sprintf("query %q of cluster %q: %s for %s: that answer is dropped", q.Name, r.cluster, why, describe(t))
 			r.problems = append(r.problems, problem{[]string{q.Name + " refused " + describe(t)}, text})
 		}
@@ -94,7 +94,7 @@ func newRound(cluster string, t *table, all results) *round {
 		for _, q := range failed.queries {
 			names = append(names, strconv.Quote(q.Name))
 			for _, failure := range all[q].errs {
-				keys = append(keys, q.Name+" "+string(transport.ReasonOf(failure)))
+				keys = append(keys, q.Name+" "+string(httpclient.ReasonOf(failure)))
 			}
 		}
 		text := fmt.Sprintf("query %s of cluster %q: %s", strings.Join(names, ", "), r.cluster, failed.text)
@@ -105,8 +105,8 @@ func newRound(cluster string, t *table, all results) *round {
 
 // kind is the same for failures that are one: a server that is gone breaks connections in several ways at once.
 func kind(err error) string {
-	var e *transport.Error
-	if errors.As(err, &e) && e.Reason == transport.ReasonConnection {
+	var e *httpclient.Error
+	if errors.As(err, &e) && e.Reason == httpclient.ReasonConnection {
 		return e.Request + " " + string(e.Reason)
 	}
 	return err.Error()
@@ -124,9 +124,9 @@ func (r *round) reportStores(found *found, all results) {
 		text := fmt.Sprintf("upstream of cluster %q has seen no target that exports TiKV's series: does it scrape TiKV, and does selector match?", r.cluster)
 		r.problems = append(r.problems, problem{[]string{"no targets"}, text})
 	}
-	seen := map[stores.Store]bool{}
+	seen := map[storematch.Store]bool{}
 	for _, m := range found.matches {
-		labels := stores.Store{ID: m.Store.ID, Address: m.Store.Address}
+		labels := storematch.Store{ID: m.Store.ID, Address: m.Store.Address}
 		if seen[labels] {
 			r.ambiguous(m.Store, "a second store has the same id and address, and is left out")
 			continue
@@ -137,7 +137,7 @@ func (r *round) reportStores(found *found, all results) {
 }
 
 // judge takes a store's gauges from what upstream said of it.
-func (r *round) judge(m stores.Match, all results) storeReport {
+func (r *round) judge(m storematch.Match, all results) storeReport {
 	var s said
 	report := storeReport{Match: m}
 	target, found := m.Target()
@@ -179,13 +179,13 @@ func (r *round) judge(m stores.Match, all results) storeReport {
 }
 
 // ambiguous tells of a store that has no gauges because nothing decides which series are its own.
-func (r *round) ambiguous(s stores.Store, why string) {
+func (r *round) ambiguous(s storematch.Store, why string) {
 	r.ambiguities++
 	text := fmt.Sprintf("store %q of cluster %q has no gauges: %s", s.Address, r.cluster, why)
 	r.problems = append(r.problems, problem{[]string{"ambiguous " + s.ID + " " + s.Address}, text})
 }
 
-func describe(targets ...stores.Identity) string {
+func describe(targets ...storematch.Identity) string {
 	names := make([]string, len(targets))
 	for i, t := range targets {
 		names[i] = fmt.Sprintf("{job=%q, instance=%q}", t.Job, t.Instance)
@@ -194,9 +194,9 @@ func describe(targets ...stores.Identity) string {
 }
 
 // undecided says why a store has no target though there are some that fit.
-func undecided(m stores.Match) string {
+func undecided(m storematch.Match) string {
 	const most = 4
-	var names []stores.Identity
+	var names []storematch.Identity
 	for _, t := range m.Candidates[:min(len(m.Candidates), most)] {
 		names = append(names, t.Identity)
 	}

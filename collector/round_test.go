@@ -24,8 +24,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/stores"
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 // No matcher is larger than what every upstream looks up as a set, whatever the names; every target is asked about
@@ -109,7 +109,7 @@ func TestChunksThatFitEachOthersTargets(t *testing.T) {
 	for i := range 251 {
 		for _, namespace := range []string{"a", "b"} {
 			f.targets = append(f.targets, labels.FromStrings("job", namespace, "instance", fmt.Sprintf("t%03d", i), "namespace", namespace))
-			f.pd.stores = append(f.pd.stores, stores.Store{ID: strconv.Itoa(len(f.targets)), Address: fmt.Sprintf("t%03d.peer.%s.svc:20160", i, namespace)})
+			f.pd.stores = append(f.pd.stores, storematch.Store{ID: strconv.Itoa(len(f.targets)), Address: fmt.Sprintf("t%03d.peer.%s.svc:20160", i, namespace)})
 			f.answers["command_total"] = append(f.answers["command_total"], fmt.Sprintf("job=%s,instance=t%03d %d", namespace, i, len(f.targets)))
 		}
 	}
@@ -158,7 +158,7 @@ func TestQueriesAtOnceAreBounded(t *testing.T) {
 // What a failed up or last_scrape leaves of the other.
 func TestWhetherAStoreIsUp(t *testing.T) {
 	const a = "job=tikv,instance=a:20180"
-	failed := &transport.Error{Reason: transport.ReasonHTTP, Err: errors.New("500")}
+	failed := &httpclient.Error{Reason: httpclient.ReasonHTTP, Err: errors.New("500")}
 	for _, tc := range []struct {
 		name    string
 		answers map[string][]string
@@ -221,10 +221,10 @@ func TestAReloadKeepsWhatPDTold(t *testing.T) {
 		{"another PD", "  pd: {url: http://other}\n", `store_id=""`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}, pd: fakePD{stores: []stores.Store{{ID: "1", Address: "a:20160"}}}}
+			f := &fake{targets: oneTarget, answers: map[string][]string{"up{": {"job=tikv,instance=a:20180 1"}}, pd: fakePD{stores: []storematch.Store{{ID: "1", Address: "a:20160"}}}}
 			before := newExporter(t, f, "  pd: {url: http://pd}\n", log.NewNopLogger())
 			scrape(t.Context(), t, before)
-			f.pd = fakePD{err: &transport.Error{Reason: transport.ReasonConnection, Err: errors.New("connection refused")}}
+			f.pd = fakePD{err: &httpclient.Error{Reason: httpclient.ReasonConnection, Err: errors.New("connection refused")}}
 			cfg, err := config.Load([]byte("clusters:\n- name: c\n  upstream: {url: http://upstream}\n" + tc.extra))
 			if err != nil {
 				t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/operator-store/operator_store_exporter/transport"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 // The exporter's own metrics about one scrape.
@@ -86,8 +86,8 @@ func newFailures() *failures {
 // collect sends the counters of one cluster, those at zero too: a rate needs them.
 func (f *failures) collect(ch chan<- prometheus.Metric, cluster string, queries []*Query) {
 	for _, q := range queries {
-		for _, reason := range transport.Reasons() {
-			if (reason == transport.ReasonAmbiguous) && q != queryTargets {
+		for _, reason := range httpclient.Reasons() {
+			if (reason == httpclient.ReasonAmbiguous) && q != queryTargets {
 				continue // Only the matching of targets to stores can be that.
 			}
 			ch <- f.of(cluster, q, reason)
@@ -95,6 +95,6 @@ func (f *failures) collect(ch chan<- prometheus.Metric, cluster string, queries 
 	}
 }
 
-func (f *failures) of(cluster string, q *Query, reason transport.Reason) prometheus.Counter {
+func (f *failures) of(cluster string, q *Query, reason httpclient.Reason) prometheus.Counter {
 	return f.vec.WithLabelValues(cluster, q.Name, string(reason))
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/expr"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
 // table is the gauges of one cluster: the built-in ones, some of them with another expression, and the configuration's own.
@@ -77,7 +77,7 @@ func (g Gauge) Series() []string {
 	if len(g.value.gauges) > 0 {
 		return nil
 	}
-	return expr.MustParse(strings.ReplaceAll(g.value.rule(nil), "[W]", "[1m]")).Series()
+	return promqlexpr.MustParse(strings.ReplaceAll(g.value.rule(nil), "[W]", "[1m]")).Series()
 }
 
 // Rule is what records a gauge in a Prometheus.
@@ -93,10 +93,10 @@ func Rules(c config.Cluster, lookback config.Duration) ([]Rule, error) {
 	if err != nil {
 		return nil, err
 	}
-	sign := expr.MustParse(`last_over_time(tikv_store_size_bytes{type="available"}[`+lookback.String()+`])`).With(c.Selector, nil)
+	sign := promqlexpr.MustParse(`last_over_time(tikv_store_size_bytes{type="available"}[`+lookback.String()+`])`).With(c.Selector, nil)
 	var rules []Rule
 	for _, g := range t.gauges {
-		e, err := expr.Parse(strings.ReplaceAll(g.value.rule(t), "[W]", "["+c.RateWindow.String()+"]"))
+		e, err := promqlexpr.Parse(strings.ReplaceAll(g.value.rule(t), "[W]", "["+c.RateWindow.String()+"]"))
 		if err != nil {
 			return nil, err
 		}

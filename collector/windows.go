@@ -14,9 +14,9 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/operator-store/operator_store_exporter/expr"
-	"github.com/operator-store/operator_store_exporter/histogram"
-	"github.com/operator-store/operator_store_exporter/stores"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // A query of buckets is most of what upstream has to do, and of most of its buckets nobody needs to know. So each target is
@@ -31,13 +31,13 @@ type windows struct {
 	rateWindow time.Duration
 
 	mu      sync.Mutex
-	layouts map[string]*histogram.Layout // By their les: most targets have the same one.
+	layouts map[string]*bucketwindow.Layout // By their les: most targets have the same one.
 	queries map[*Query]*learned
 }
 
 // learned is what is known for one query.
 type learned struct {
-	targets map[stores.Identity]window
+	targets map[storematch.Identity]window
 	size    int // Targets a query.
 
 	bucketCost time.Duration // What upstream takes for one bucket of one target.
@@ -51,13 +51,13 @@ type learned struct {
 // window is what one target's buckets were like.
 type window struct {
 	started float64 // When its process started, as a Unix time.
-	layout  *histogram.Layout
+	layout  *bucketwindow.Layout
 	places  [][2]int // First and last of the buckets for each quantile.
 }
 
 // bucketChunk is as many targets as one query of buckets may name.
 type bucketChunk struct {
-	targets    []stores.Identity
+	targets    []storematch.Identity
 	les        []string // Of the buckets that are asked for; nil for all.
 	expression string
 }
@@ -76,13 +76,13 @@ const (
 const maxLayouts = 1000
 
 func newWindows(off bool, pinned, atOnce int, p planner, rateWindow time.Duration) *windows {
-	return &windows{off: off, pinned: pinned, atOnce: atOnce, planner: p, rateWindow: rateWindow, layouts: map[string]*histogram.Layout{}, queries: map[*Query]*learned{}}
+	return &windows{off: off, pinned: pinned, atOnce: atOnce, planner: p, rateWindow: rateWindow, layouts: map[string]*bucketwindow.Layout{}, queries: map[*Query]*learned{}}
 }
 
 func (w *windows) of(q *Query) *learned {
 	l := w.queries[q]
 	if l == nil {
-		l = &learned{targets: map[stores.Identity]window{}, size: min(cmp.Or(w.pinned, maxMatcherValues), maxMatcherValues)}
+		l = &learned{targets: map[storematch.Identity]window{}, size: min(cmp.Or(w.pinned, maxMatcherValues), maxMatcherValues)}
 		w.queries[q] = l
 	}
 	return l
@@ -96,8 +96,8 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 	if l.found == f && !l.stale {
 		return l.chunks
 	}
-	var known, unknown []stores.Identity
-	wanted := map[stores.Identity]bool{}
+	var known, unknown []storematch.Identity
+	wanted := map[storematch.Identity]bool{}
 	for _, t := range f.asked {
 		wanted[t] = true
 		if before, ok := l.targets[t]; ok && !w.off && !before.needsAll() {
@@ -106,14 +106,14 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 			unknown = append(unknown, t)
 		}
 	}
-	maps.DeleteFunc(l.targets, func(t stores.Identity, _ window) bool { return !wanted[t] })
+	maps.DeleteFunc(l.targets, func(t storematch.Identity, _ window) bool { return !wanted[t] })
 	size := l.size
 	if w.pinned == 0 { // More queries than may be under way at once do not go on side by side.
 		size = max(size, min(maxMatcherValues, atLeast(len(f.asked), w.atOnce)))
 	}
 	l.found, l.stale, l.chunks = f, false, w.allBuckets(q, unknown, size)
 	// Those whose quantiles lie in like places go into one chunk.
-	slices.SortFunc(known, func(a, b stores.Identity) int {
+	slices.SortFunc(known, func(a, b storematch.Identity) int {
 		x, y := l.targets[a], l.targets[b]
 		return cmp.Or(strings.Compare(x.layout.Les()[0], y.layout.Les()[0]), slices.CompareFunc(x.places, y.places, func(a, b [2]int) int { return cmp.Or(a[0]-b[0], a[1]-b[1]) }), a.Compare(b))
 	})
@@ -130,7 +130,7 @@ func (w *windows) plan(q *Query, f *found) []bucketChunk {
 }
 
 // union are the labels le of the targets' windows.
-func (l *learned) union(targets []stores.Identity) map[string]bool {
+func (l *learned) union(targets []storematch.Identity) map[string]bool {
 	les := map[string]bool{}
 	for _, t := range targets {
 		l.targets[t].add(les)
@@ -140,14 +140,14 @@ func (l *learned) union(targets []stores.Identity) map[string]bool {
 
 // group cuts targets, which are in the order of their windows, where it is worth a query more: where fewer buckets are asked
 // for than all together would be, and what they cost, as far as that is learned, is more than a query by itself.
-func (l *learned) group(targets []stores.Identity, size int) [][]stores.Identity {
-	var runs [][]stores.Identity // Of one and the same window.
+func (l *learned) group(targets []storematch.Identity, size int) [][]storematch.Identity {
+	var runs [][]storematch.Identity // Of one and the same window.
 	for i, t := range targets {
 		if i > 0 && l.targets[t].layout == l.targets[targets[i-1]].layout && slices.Equal(l.targets[t].places, l.targets[targets[i-1]].places) {
 			runs[len(runs)-1] = append(runs[len(runs)-1], t)
 			continue
 		}
-		runs = append(runs, []stores.Identity{t})
+		runs = append(runs, []storematch.Identity{t})
 	}
 	most := atLeast(len(targets), size) + moreQueries
 	for cost := queryCost; ; cost *= 2 {
@@ -158,7 +158,7 @@ func (l *learned) group(targets []stores.Identity, size int) [][]stores.Identity
 }
 
 // cheapest joins runs of targets to the groups that cost least, if a query by itself costs what is given.
-func (l *learned) cheapest(runs [][]stores.Identity, size int, query time.Duration) (groups [][]stores.Identity, queries int) {
+func (l *learned) cheapest(runs [][]storematch.Identity, size int, query time.Duration) (groups [][]storematch.Identity, queries int) {
 	// best is the least cost of the first runs, and from where the last group of them goes.
 	type plan struct {
 		cost    time.Duration
@@ -203,7 +203,7 @@ func (w window) add(les map[string]bool) {
 }
 
 // allBuckets returns chunks that ask for all buckets, of about the same size.
-func (w *windows) allBuckets(q *Query, targets []stores.Identity, size int) []bucketChunk {
+func (w *windows) allBuckets(q *Query, targets []storematch.Identity, size int) []bucketChunk {
 	var chunks []bucketChunk
 	for part := range slices.Chunk(targets, even(len(targets), size)) {
 		for _, part := range w.planner.split(part) {
@@ -221,10 +221,10 @@ func even(n, size int) int {
 // atLeast is how many chunks n takes if each has at most size.
 func atLeast(n, size int) int { return (n + size - 1) / size }
 
-func (w *windows) expression(q *Query, targets []stores.Identity, les []string) string {
+func (w *windows) expression(q *Query, targets []storematch.Identity, les []string) string {
 	matchers := w.planner.matchers(targets)
 	if les != nil {
-		matchers = append(matchers, expr.OneOf(model.BucketLabel, les))
+		matchers = append(matchers, promqlexpr.OneOf(model.BucketLabel, les))
 	}
 	return w.planner.expressions[q].With(matchers, w.planner.groupBy)
 }
@@ -249,7 +249,7 @@ func (w *windows) took(q *Query, c bucketChunk, d time.Duration) {
 
 // settle makes histograms of what came back of chunks, and learns from them. It returns the targets that must be asked for
 // all of their buckets. Nothing else may use the result meanwhile.
-func (w *windows) settle(r *result, chunks []bucketChunk, started *result) (again []stores.Identity) {
+func (w *windows) settle(r *result, chunks []bucketChunk, started *result) (again []storematch.Identity) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.of(r.query)
@@ -276,7 +276,7 @@ func (w *windows) settle(r *result, chunks []bucketChunk, started *result) (agai
 	return again
 }
 
-func (l *learned) forget(t stores.Identity) {
+func (l *learned) forget(t storematch.Identity) {
 	if _, ok := l.targets[t]; ok {
 		delete(l.targets, t)
 		l.stale = true
@@ -286,7 +286,7 @@ func (l *learned) forget(t stores.Identity) {
 var errWindow = errors.New("other buckets than before")
 
 // read makes histograms of the answers about a target. The window that they tell has no layout where there can be none.
-func (w *windows) read(r *result, t stores.Identity, before window, les []string, started *result) (now window, err error) {
+func (w *windows) read(r *result, t storematch.Identity, before window, les []string, started *result) (now window, err error) {
 	start, known := startOf(started, t)
 	known = known && start < w.settled(r)
 	if les != nil && (!known || before.layout == nil || start != before.started) {
@@ -326,14 +326,14 @@ func (w *windows) settled(r *result) float64 {
 const clockSkew = 5 * time.Minute
 
 // histogram reads an answer: one to les of a layout, or to all buckets.
-func (w *windows) histogram(a answer, layout *histogram.Layout, les []string) (histogram.Histogram, error) {
+func (w *windows) histogram(a answer, layout *bucketwindow.Layout, les []string) (bucketwindow.Histogram, error) {
 	if les == nil {
 		var err error
 		if layout, err = w.layout(a); err != nil {
-			return histogram.Histogram{}, err
+			return bucketwindow.Histogram{}, err
 		}
 	}
-	h := histogram.New(layout)
+	h := bucketwindow.New(layout)
 	for _, s := range a.series {
 		place, ok := layout.Index(s.Metric.Get(model.BucketLabel))
 		if !ok || les != nil && h.Has(place) {
@@ -350,7 +350,7 @@ func (w *windows) histogram(a answer, layout *histogram.Layout, les []string) (h
 }
 
 // layout is that of all buckets. Most targets share one.
-func (w *windows) layout(a answer) (*histogram.Layout, error) {
+func (w *windows) layout(a answer) (*bucketwindow.Layout, error) {
 	les := make([]string, len(a.series))
 	for i, s := range a.series {
 		les[i] = s.Metric.Get(model.BucketLabel)
@@ -363,7 +363,7 @@ func (w *windows) layout(a answer) (*histogram.Layout, error) {
 	if known := w.layouts[key]; known != nil {
 		return known, nil
 	}
-	layout, err := histogram.NewLayout(les)
+	layout, err := bucketwindow.NewLayout(les)
 	if len(w.layouts) >= maxLayouts {
 		clear(w.layouts)
 	}
@@ -374,7 +374,7 @@ func (w *windows) layout(a answer) (*histogram.Layout, error) {
 }
 
 // startOf is when the target's process started, if that is known and the same for all replicas.
-func startOf(r *result, t stores.Identity) (float64, bool) {
+func startOf(r *result, t storematch.Identity) (float64, bool) {
 	start := math.NaN()
 	for _, a := range r.answers[t] {
 		for _, s := range a.series {

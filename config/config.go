@@ -23,7 +23,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/operator-store/operator_store_exporter/expr"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
 // Config is a whole configuration file.
@@ -324,7 +324,7 @@ func (m *Metric) UnmarshalYAML(node *yaml.Node) error {
 
 // Expression is PromQL that tells one number of each target.
 type Expression struct {
-	expr.Expr `yaml:"-"`
+	promqlexpr.Expr `yaml:"-"`
 }
 
 // UnmarshalYAML implements yaml.Unmarshaler.
@@ -332,7 +332,7 @@ func (e *Expression) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode {
 		return errors.New("bad expr: put it into quotes")
 	}
-	parsed, err := expr.PerTarget(node.Value)
+	parsed, err := promqlexpr.PerTarget(node.Value)
 	if err != nil {
 		return fmt.Errorf("bad %w", err)
 	}
@@ -438,7 +438,7 @@ func (s *Selector) UnmarshalYAML(node *yaml.Node) error {
 	if node.Kind != yaml.ScalarNode {
 		return errors.New(`bad selector: put it into quotes, as selector: '{tidb_cluster="prod"}'`)
 	}
-	matchers, err := expr.ParseSelector(node.Value)
+	matchers, err := promqlexpr.ParseSelector(node.Value)
 	if err != nil {
 		return fmt.Errorf(`bad %w; write it like {tidb_cluster="prod"}`, err)
 	}

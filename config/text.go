@@ -8,7 +8,7 @@ import (
 	commonconfig "github.com/prometheus/common/config"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/operator-store/operator_store_exporter/expr"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
 const hidden = "<secret>"
@@ -65,7 +65,7 @@ func (u URLs) MarshalYAML() (any, error) {
 }
 
 // MarshalYAML implements yaml.Marshaler.
-func (s Selector) MarshalYAML() (any, error) { return expr.Selector(s), nil }
+func (s Selector) MarshalYAML() (any, error) { return promqlexpr.Selector(s), nil }
 
 // MarshalYAML implements yaml.Marshaler.
 func (e Expression) MarshalYAML() (any, error) { return e.Text(), nil }
