@@ -24,8 +24,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
 	"github.com/operator-store/operator_store_exporter/internal/pd"
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // Exporter scrapes the clusters of one configuration. It is safe for concurrent use.

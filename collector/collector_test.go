@@ -25,8 +25,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,7 +58,7 @@ type fakePD struct {
 }
 
 func (f *fakePD) Stores(context.Context) ([]storematch.Store, error) { return f.stores, f.err }
-func (f *fakePD) Close()                                         {}
+func (f *fakePD) Close()                                             {}
 
 func (f *fake) Now() (time.Time, bool) {
 	f.mu.Lock()

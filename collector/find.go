@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // PD is what a scrape needs of PD. Its errors are of type *httpclient.Error.
@@ -26,7 +26,7 @@ type PD interface {
 // finder finds out which stores there are, and which target is whose.
 type finder struct {
 	discovery  *discovery.Finder
-	pd         PD             // nil: PD is not asked.
+	pd         PD                 // nil: PD is not asked.
 	configured []storematch.Store // nil: every store that PD or upstream knows.
 	lookback   time.Duration
 	limit      int // Of stores.
@@ -39,11 +39,11 @@ type found struct {
 	named   bool // It, or PD, has told which stores these are, or can't: else their names would change once it does.
 	targets []storematch.Target
 	stores  []storematch.Store // As PD tells, itself or through upstream.
-	told    time.Time      // When PD itself told them, by our own clock; zero if it never did.
-	heard   time.Time      // The same of what PD told upstream.
+	told    time.Time          // When PD itself told them, by our own clock; zero if it never did.
+	heard   time.Time          // The same of what PD told upstream.
 
 	matches []storematch.Match
-	left    int               // The stores that are left out because there are more than the limit.
+	left    int                   // The stores that are left out because there are more than the limit.
 	asked   []storematch.Identity // The targets that the chunks ask about.
 	chunks  []chunk
 	results results // How it went this time.

@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
-	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
 // Gauge is one number that the exporter tells of each store.

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // Report is what one scrape found out about one cluster, for people.

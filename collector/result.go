@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql"
 
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // result is what came of one query, over all its chunks: the answers by target and replica. Its
@@ -31,8 +31,8 @@ type result struct {
 	answers     map[storematch.Identity]map[string]answer
 	unanswered  map[storematch.Identity]bool   // The targets of the chunks that failed.
 	refused     map[storematch.Identity]string // Why the answer about a target is none.
-	duration    time.Duration              // Of the slowest chunk.
-	errs        []error                    // One a chunk that failed.
+	duration    time.Duration                  // Of the slowest chunk.
+	errs        []error                        // One a chunk that failed.
 }
 
 func newResult(q *Query, replicas []string, count func(httpclient.Reason)) *result {

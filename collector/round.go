@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // A round is what one scrape found out about one cluster. It does not change once it is made.

@@ -24,8 +24,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // No matcher is larger than what every upstream looks up as a set, whatever the names; every target is asked about

@@ -14,8 +14,8 @@ import (
 
 	"github.com/prometheus/common/model"
 
-	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 

@@ -18,10 +18,10 @@ import (
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
-	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/pd"
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // Outcome is how a check ended.

@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/internal/storematch"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // Client asks one PD, which may be several endpoints. It is safe for concurrent use.

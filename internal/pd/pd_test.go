@@ -14,9 +14,9 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 	"github.com/operator-store/operator_store_exporter/internal/pd"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
-	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

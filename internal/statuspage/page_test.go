@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 	"github.com/operator-store/operator_store_exporter/internal/statuspage"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
-	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 )
 
 type text string

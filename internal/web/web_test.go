@@ -19,8 +19,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
-	"github.com/operator-store/operator_store_exporter/internal/statuspage"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/statuspage"
 	"github.com/operator-store/operator_store_exporter/internal/web"
 )
 
