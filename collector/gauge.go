@@ -245,5 +245,5 @@ func (v value) then(rule string, do func(float64) float64) value {
 func only(q *Query, label, labelValue string) string {
 	const window = "[1m]" // The parser wants one.
 	e := promqlexpr.MustParse(strings.ReplaceAll(q.Expr, "[W]", window)).Only(labels.MustNewMatcher(labels.MatchEqual, label, labelValue))
-	return strings.ReplaceAll(e, window, "[W]")
+	return strings.ReplaceAll(e.String(), window, "[W]")
 }

@@ -73,7 +73,7 @@ func (t *table) ask() {
 func (t *table) gauge(name string) Gauge { return t.gauges[t.index[name]] }
 
 // Series are the selectors of upstream's series that the gauge itself is taken from, none of one that is derived from others.
-func (g Gauge) Series() []string {
+func (g Gauge) Series() []promqlexpr.Expr {
 	if len(g.value.gauges) > 0 {
 		return nil
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -105,7 +104,7 @@ func (e *examination) present(ctx context.Context, r collector.Report) {
 		if len(without) > 0 {
 			missing = true
 			e.add(Warn, "gauges", "%s is absent: no %s from %s: %s; metrics may name another expression for it",
-				g.Name, strings.Join(series, " or "), few(without), g.AbsentWhen)
+				g.Name, promqlexpr.Or(series...), few(without), g.AbsentWhen)
 		}
 		if len(silent) > 0 {
 			missing = true
@@ -118,12 +117,12 @@ func (e *examination) present(ctx context.Context, r collector.Report) {
 }
 
 // exporting are the targets that have any of series.
-func (e *examination) exporting(ctx context.Context, series []string) (map[storematch.Identity]bool, error) {
-	var terms []string
-	for _, s := range series {
-		terms = append(terms, "group by (job, instance) ("+s+")")
+func (e *examination) exporting(ctx context.Context, series []promqlexpr.Expr) (map[storematch.Identity]bool, error) {
+	terms := make([]promqlexpr.Expr, len(series))
+	for i, s := range series {
+		terms[i] = promqlexpr.GroupBy(s, model.JobLabel, model.InstanceLabel)
 	}
-	vector, err := e.ask(ctx, promqlexpr.MustParse(strings.Join(terms, " or ")).With(e.cluster.Selector, nil))
+	vector, err := e.ask(ctx, promqlexpr.Or(terms...).With(e.cluster.Selector, nil))
 	if err != nil {
 		return nil, err
 	}

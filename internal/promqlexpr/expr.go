@@ -1,191 +1,199 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package expr puts label matchers into PromQL expressions.
+// Package promqlexpr builds PromQL expressions from parsed parts.
 //
-// Everything goes through Prometheus' own parser and printer, never through string
-// concatenation, so no label value can break out of its place.
+// All text is read by Prometheus' own parser and written by its own printer. Nothing concatenates
+// strings, so a label value with quotes or braces in it can never change the shape of a query.
 package promqlexpr
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
 var promql = parser.NewParser(parser.Options{})
 
-// ParseSelector parses a selector without a metric name, such as `{tidb_cluster="prod"}`.
-func ParseSelector(s string) ([]*labels.Matcher, error) {
-	matchers, err := promql.ParseMetricSelector(s)
-	if err != nil {
-		return nil, fmt.Errorf("selector %s: %w", s, err)
-	}
-	for _, m := range matchers {
-		if m.Name == model.MetricNameLabel {
-			return nil, fmt.Errorf("selector %s: it is added to every metric, so it must not name one: leave out the metric name", s)
-		}
-	}
-	return matchers, nil
-}
-
-// Selector is the text of a selector without a metric name.
-func Selector(matchers []*labels.Matcher) string {
-	texts := make([]string, len(matchers))
-	for i, m := range matchers {
-		texts[i] = m.String()
-	}
-	return "{" + strings.Join(texts, ",") + "}"
-}
-
-// Expr is a PromQL expression that parses.
+// Expr is a valid PromQL expression. It is immutable: every method and function that changes an
+// expression returns a new one. Expressions with the same text are equal (==), and the zero Expr is
+// no expression.
+//
+// It holds only the text. Parsing takes microseconds, and each caller that changes a syntax tree gets
+// one of its own.
 type Expr struct{ text string }
 
-// Parse parses expression. The error says what is wrong with it, and where.
-func Parse(expression string) (Expr, error) {
-	if _, err := promql.ParseExpr(expression); err != nil {
-		return Expr{}, fmt.Errorf("expression %s: %w", expression, err)
+// Parse parses an expression. The error quotes the expression and describes the mistake and its position.
+func Parse(text string) (Expr, error) {
+	if _, err := promql.ParseExpr(text); err != nil {
+		return Expr{}, fmt.Errorf("expression %s: %w", text, err)
 	}
-	return Expr{expression}, nil
+	return Expr{text}, nil
 }
 
-// MustParse is Parse for an expression that stands in the code. It panics on one that does not parse.
-func MustParse(expression string) Expr {
-	e, err := Parse(expression)
+// MustParse is like Parse but panics if the text is invalid. It is meant for expressions in code.
+func MustParse(text string) Expr {
+	e, err := Parse(text)
 	if err != nil {
 		panic(err)
 	}
 	return e
 }
 
-// Text is the expression as it was written.
-func (e Expr) Text() string { return e.text }
+// String returns the expression as it was written, or as the parser prints it if it was built.
+func (e Expr) String() string { return e.text }
 
-// root is e to read and to change.
-func (e Expr) root() parser.Expr {
+// parse returns a new syntax tree of e, which the caller may change.
+func (e Expr) parse() parser.Expr {
 	root, err := promql.ParseExpr(e.text)
 	if err != nil {
-		panic(err) // It has parsed before.
+		panic(err) // Parse accepted the same text.
 	}
 	return root
 }
 
-// write writes what is printed the way that it is parsed: this one character is written as it is inside a string, where the
-// parser takes it for an error.
-func write(root parser.Expr) string { return strings.ReplaceAll(root.String(), "\uFFFD", `\ufffd`) }
+// format prints a syntax tree. The parser rejects a literal U+FFFD inside a string, because its lexer
+// takes it for invalid UTF-8, but the printer writes it so. The escape sequence means the same.
+func format(node parser.Node) string {
+	return strings.ReplaceAll(node.String(), "\uFFFD", `\ufffd`)
+}
 
-// With returns the text of e with matchers added to each vector selector and the labels groupBy to each
-// `by` and `on` clause.
-func (e Expr) With(matchers []*labels.Matcher, groupBy []string) string {
-	root := e.root()
+// WithMatchers returns e with matchers added to every vector selector, including those in ranges:
+// sum(rate(a[1m])) / b becomes sum(rate(a{job="x"}[1m])) / b{job="x"}.
+func (e Expr) WithMatchers(matchers []*labels.Matcher) Expr {
+	root := e.parse()
+
+	for _, s := range selectors(root) {
+		s.LabelMatchers = append(s.LabelMatchers, matchers...)
+	}
+
+	return Expr{format(root)}
+}
+
+// WithGrouping returns e with labels added to the `by` clause of every aggregation and to every `on`
+// clause: sum by (job) (a) becomes sum by (job, replica) (a). An aggregation without a clause gets one.
+// `without` and `ignoring` clauses stay as they are, because they keep the labels already.
+func (e Expr) WithGrouping(labelNames []string) Expr {
+	root := e.parse()
+
 	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
-		case *parser.VectorSelector:
-			n.LabelMatchers = append(n.LabelMatchers, matchers...)
 		case *parser.AggregateExpr:
 			if !n.Without {
-				n.Grouping = union(n.Grouping, groupBy)
+				n.Grouping = union(n.Grouping, labelNames)
 			}
 		case *parser.BinaryExpr:
 			if n.VectorMatching != nil && n.VectorMatching.On {
-				n.VectorMatching.MatchingLabels = union(n.VectorMatching.MatchingLabels, groupBy)
+				n.VectorMatching.MatchingLabels = union(n.VectorMatching.MatchingLabels, labelNames)
 			}
 		}
 		return nil
 	})
-	return write(root)
+
+	return Expr{format(root)}
 }
 
-// union is a with those of b that it lacks.
-func union(a, b []string) []string {
-	for _, l := range b {
-		if !slices.Contains(a, l) {
-			a = append(a, l)
+// WithRange returns e with the range of every range selector set to d: rate(a[1m]) becomes rate(a[5m]).
+// Subqueries keep their range. The built-in expressions are written with [1m] and get the rate window
+// this way. d is positive and in whole milliseconds.
+func (e Expr) WithRange(d time.Duration) Expr {
+	root := e.parse()
+
+	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
+		if m, ok := node.(*parser.MatrixSelector); ok {
+			m.Range, m.RangeExpr = d, nil
 		}
-	}
-	return a
+		return nil
+	})
+
+	return Expr{format(root)}
 }
 
-// Only returns the text of e for the series that matcher matches by equality, whose label no `by` clause keeps.
-func (e Expr) Only(matcher *labels.Matcher) string {
-	root := e.root()
+// Only returns e restricted to the series that matcher selects. The matcher replaces those of the same
+// label in every vector selector. Its label is removed from every grouping, because it has one value
+// only: with le="+Inf", sum by (job, le) (rate(a_bucket[1m])) becomes
+// sum by (job) (rate(a_bucket{le="+Inf"}[1m])).
+func (e Expr) Only(matcher *labels.Matcher) Expr {
+	root := e.parse()
+
+	sameLabel := func(m *labels.Matcher) bool { return m.Name == matcher.Name }
 	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.VectorSelector:
-			n.LabelMatchers = slices.DeleteFunc(n.LabelMatchers, func(m *labels.Matcher) bool { return m.Name == matcher.Name })
-			n.LabelMatchers = append(n.LabelMatchers, matcher)
+			n.LabelMatchers = append(slices.DeleteFunc(n.LabelMatchers, sameLabel), matcher)
 		case *parser.AggregateExpr:
 			n.Grouping = slices.DeleteFunc(n.Grouping, func(l string) bool { return l == matcher.Name })
 		}
 		return nil
 	})
-	return write(root)
+
+	return Expr{format(root)}
 }
 
-// selectors are the vector selectors of e.
-func (e Expr) selectors() []*parser.VectorSelector {
-	var all []*parser.VectorSelector
-	parser.Inspect(e.root(), func(node parser.Node, _ []parser.Node) error {
-		if s, ok := node.(*parser.VectorSelector); ok {
-			all = append(all, s)
-		}
-		return nil
-	})
-	return all
-}
+// CountSelectors returns the number of vector selectors, including those in ranges.
+func (e Expr) CountSelectors() int { return len(selectors(e.parse())) }
 
-// Selectors counts the vector selectors.
-func (e Expr) Selectors() int { return len(e.selectors()) }
+// Series returns the distinct vector selectors of e in the order in which they appear, without range,
+// offset and @: rate(a[1m]) / (a offset 1h) has the series a.
+func (e Expr) Series() []Expr {
+	var series []Expr
 
-// Series are the vector selectors' texts, each once, as of now.
-func (e Expr) Series() []string {
-	var texts []string
-	for _, s := range e.selectors() {
+	for _, s := range selectors(e.parse()) {
 		plain := parser.VectorSelector{Name: s.Name, LabelMatchers: s.LabelMatchers}
-		texts = union(texts, []string{plain.String()})
+		series = union(series, []Expr{{format(&plain)}})
 	}
-	return texts
+
+	return series
 }
 
-// ShortestRange is that of the range selectors, 0 if there is none.
+// ShortestRange returns the shortest range of the range selectors, or 0 if there are none. Subqueries
+// do not count.
 func (e Expr) ShortestRange() time.Duration {
 	var shortest time.Duration
-	parser.Inspect(e.root(), func(node parser.Node, _ []parser.Node) error {
+
+	parser.Inspect(e.parse(), func(node parser.Node, _ []parser.Node) error {
 		if m, ok := node.(*parser.MatrixSelector); ok && (shortest == 0 || m.Range < shortest) {
 			shortest = m.Range
 		}
 		return nil
 	})
+
 	return shortest
 }
 
-// AllNamed tells whether the names of all metrics begin with prefix.
-func (e Expr) AllNamed(prefix string) bool {
-	return !slices.ContainsFunc(e.selectors(), func(s *parser.VectorSelector) bool { return !strings.HasPrefix(s.Name, prefix) })
+// AllMetricsHavePrefix reports whether the metric name of every vector selector begins with prefix.
+func (e Expr) AllMetricsHavePrefix(prefix string) bool {
+	for _, s := range selectors(e.parse()) {
+		if !strings.HasPrefix(s.Name, prefix) {
+			return false
+		}
+	}
+	return true
 }
 
-// OneOf returns a matcher for label being exactly one of values. More than one value becomes an
-// alternation of escaped literals, which Prometheus looks up as a set instead of walking every value
-// of the label, as long as there are at most 255 of them. No series has a value that is not UTF-8;
-// what stands for it does not match it either.
-func OneOf(label string, values []string) *labels.Matcher {
-	values = slices.Clone(values)
-	for i, v := range values {
-		values[i] = strings.ToValidUTF8(v, "\uFFFD")
+// selectors returns the vector selectors of a syntax tree, from left to right.
+func selectors(root parser.Expr) []*parser.VectorSelector {
+	var all []*parser.VectorSelector
+
+	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
+		if s, ok := node.(*parser.VectorSelector); ok {
+			all = append(all, s)
+		}
+		return nil
+	})
+
+	return all
+}
+
+// union appends to a the elements of b that it lacks.
+func union[T comparable](a, b []T) []T {
+	for _, x := range b {
+		if !slices.Contains(a, x) {
+			a = append(a, x)
+		}
 	}
-	slices.Sort(values)
-	values = slices.Compact(values)
-	if len(values) == 1 {
-		return labels.MustNewMatcher(labels.MatchEqual, label, values[0])
-	}
-	literals := make([]string, len(values))
-	for i, v := range values {
-		literals[i] = regexp.QuoteMeta(v)
-	}
-	return labels.MustNewMatcher(labels.MatchRegexp, label, strings.Join(literals, "|"))
+	return a
 }
