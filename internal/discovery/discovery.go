@@ -1,100 +1,244 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package discovery finds the TiKV targets that upstream has seen lately, with the stores that they are.
 package discovery
 
 import (
-	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/promql"
 
-	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// What makes a target a TiKV: it exports one of these, one series each.
-var signs = []promqlexpr.Expr{
-	promqlexpr.MustParse(`tikv_store_size_bytes{type="available"}`),
-	promqlexpr.MustParse(`tikv_server_info`),
+// PD returns the stores of a TiKV cluster. Its errors are of type *httpclient.Error.
+type PD interface {
+	// Stores returns the TiKV stores of the cluster, at least one.
+	Stores(ctx context.Context) ([]storematch.Store, error)
+	// Close closes idle connections.
+	Close()
 }
 
-var (
-	live = promqlexpr.MustParse(`tikv_store_size_bytes{type="available"} or tikv_server_info`)
-	// PD's leader alone exports it; after a change of leader two may, which group by makes one.
-	known = promqlexpr.MustParse(`group by (address, store) (pd_scheduler_store_status{type="store_capacity"})`)
-)
-
-// Upstream is what discovery asks for targets.
-type Upstream interface {
-	// Series returns the label sets of the series that match any of matchers and had samples between start
-	// and end.
-	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
-	// Query evaluates expression at a time.
-	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
+// Options configure a Discovery.
+type Options struct {
+	Upstream     Upstream
+	Selector     []*labels.Matcher
+	Lookback     time.Duration                         // How long a target is known after upstream last had samples of it.
+	PD           PD                                    // May be nil.
+	Configured   []storematch.Store                    // If nil, all stores that PD or upstream knows.
+	StoreLimit   int                                   // Maximum number of stores.
+	CountFailure func(*gauge.Query, httpclient.Reason) // Called for each failed query.
 }
 
-// Finder asks one upstream. It is safe for concurrent use.
-type Finder struct {
-	upstream    Upstream
-	lookback    time.Duration
-	signs       []string
-	live, known string
+// A Discovery discovers the stores of one cluster, and which target belongs to which store. It is safe for concurrent
+// use.
+type Discovery struct {
+	opts   Options
+	finder *Finder
 }
 
-// New returns a finder of the targets whose series match selector and were seen within lookback.
-func New(upstream Upstream, selector []*labels.Matcher, lookback time.Duration) *Finder {
-	f := &Finder{upstream: upstream, lookback: lookback, live: live.With(selector, nil), known: known.With(selector, nil)}
-	for _, sign := range signs {
-		f.signs = append(f.signs, sign.With(selector, nil))
+// New returns a discovery.
+func New(opts Options) *Discovery {
+	return &Discovery{opts: opts, finder: NewFinder(opts.Upstream, opts.Selector, opts.Lookback)}
+}
+
+// Close closes idle connections to PD.
+func (d *Discovery) Close() {
+	if d.opts.PD != nil {
+		d.opts.PD.Close()
 	}
-	return f
 }
 
-// Targets returns the targets seen between now less the lookback and now, which is upstream's time.
-func (f *Finder) Targets(ctx context.Context, now time.Time) ([]storematch.Target, error) {
-	seen, err := f.upstream.Series(ctx, f.signs, now.Add(-f.lookback), now)
+// State is what is known about the stores of a cluster until the next refresh. It is immutable.
+type State struct {
+	TargetsKnown bool // Upstream has returned its targets at least once.
+	// Identified reports whether the identities of the stores are final: they were returned by PD or upstream, or are
+	// known to be unavailable. Otherwise labels would change once they arrive.
+	Identified   bool
+	Targets      []storematch.Target
+	Stores       []storematch.Store // As PD returned them, directly or through its series in upstream.
+	PDTime       time.Time          // When PD itself last returned Stores, by the local clock; zero if it never did.
+	PDSeriesTime time.Time          // When upstream last returned Stores from PD's series, by the local clock.
+
+	Matches []storematch.Match
+	Dropped int                   // Stores that are left out because of the limit.
+	Queried []storematch.Identity // The targets of Matches, sorted.
+	Queries map[*gauge.Query]report.Query
+}
+
+// Usable reports whether gauges can be exposed: not before the labels of the stores are final. A nil State is not.
+func (s *State) Usable() bool { return s != nil && s.TargetsKnown && s.Identified }
+
+// Refresh discovers the stores again. Data from a source that fails is kept from the previous state, which may be nil.
+func (d *Discovery) Refresh(ctx context.Context, previous *State) *State {
+	s := &State{}
+	if previous != nil {
+		*s = *previous
+	}
+	s.Queries = map[*gauge.Query]report.Query{}
+
+	var targets, pd report.Query
+	var now time.Time // By upstream's clock: the local one may differ by more than the lookback.
+	var sources sync.WaitGroup
+	sources.Go(func() {
+		targets = d.query(ctx, gauge.QueryTargets, func() error { return d.refreshTargets(ctx, s, &now) })
+	})
+	if d.opts.PD != nil {
+		sources.Go(func() { pd = d.query(ctx, gauge.QueryPD, func() error { return d.refreshFromPD(ctx, s) }) })
+	}
+	sources.Wait()
+
+	s.Queries[gauge.QueryTargets] = targets
+	if d.opts.PD != nil {
+		s.Queries[gauge.QueryPD] = pd
+	}
+	if s.PDTime.IsZero() && !now.IsZero() {
+		s.Queries[gauge.QueryStoreIDs] = d.query(ctx, gauge.QueryStoreIDs, func() error {
+			return d.refreshFromPDSeries(ctx, s, now)
+		})
+	}
+
+	d.match(s, previous)
+
+	return s
+}
+
+// query runs one discovery query and describes how it went. Errors of a canceled refresh are not counted.
+func (d *Discovery) query(ctx context.Context, q *gauge.Query, run func() error) report.Query {
+	start := time.Now()
+	err := run()
+	described := report.Query{Name: q.Name, Duration: time.Since(start)}
 	if err != nil {
-		return nil, err
+		described.Errs = []error{err}
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			d.opts.CountFailure(q, httpclient.ReasonOf(err))
+		}
 	}
-	alive, _, err := f.upstream.Query(ctx, f.live, now)
-	if err != nil {
-		return nil, err
-	}
-	var targets []storematch.Target
-	for _, s := range alive {
-		targets = append(targets, target(s.Metric, true))
-	}
-	for _, s := range seen {
-		targets = append(targets, target(s, false))
-	}
-	return storematch.Unique(targets), nil
+
+	return described
 }
 
-// target reads a target's labels, by the names that TiDB Operator and Prometheus Operator give them.
-func target(l labels.Labels, live bool) storematch.Target {
-	return storematch.Target{
-		Identity:  storematch.Identity{Job: l.Get(model.JobLabel), Instance: l.Get(model.InstanceLabel)},
-		Pod:       l.Get("pod"),
-		Namespace: cmp.Or(l.Get("kubernetes_namespace"), l.Get("namespace")),
-		Cluster:   cmp.Or(l.Get("tidb_cluster"), l.Get("cluster")),
-		Live:      live,
+// refreshTargets updates the targets in s, and sets now to upstream's current time.
+func (d *Discovery) refreshTargets(ctx context.Context, s *State, now *time.Time) error {
+	current, err := d.now(ctx)
+	if err != nil {
+		return err
 	}
+	*now = current
+
+	targets, err := d.finder.Targets(ctx, current)
+	if err != nil {
+		return err
+	}
+	s.TargetsKnown, s.Targets = true, targets
+
+	return nil
 }
 
-// Stores returns the stores of which PD tells the Prometheus that scrapes it too, TiFlash among them, and none
-// where upstream does not scrape PD. Now is upstream's time.
-func (f *Finder) Stores(ctx context.Context, now time.Time) ([]storematch.Store, error) {
-	vector, _, err := f.upstream.Query(ctx, f.known, now)
+// now returns upstream's current time.
+func (d *Discovery) now(ctx context.Context) (time.Time, error) {
+	if now, known := d.opts.Upstream.Now(); known {
+		return now, nil
+	}
+	_, now, err := d.opts.Upstream.Query(ctx, "vector(0)", time.Time{})
+
+	return now, err
+}
+
+// refreshFromPD updates the stores in s from PD itself.
+func (d *Discovery) refreshFromPD(ctx context.Context, s *State) error {
+	stores, err := d.opts.PD.Stores(ctx)
 	if err != nil {
-		return nil, err
+		if !s.PDTime.IsZero() {
+			err = fmt.Errorf("%w: the stores that PD returned %s ago stay in use",
+				err, time.Since(s.PDTime).Round(time.Second))
+		}
+
+		return err
 	}
-	var found []storematch.Store
-	for _, s := range vector {
-		found = append(found, storematch.Store{ID: s.Metric.Get("store"), Address: s.Metric.Get("address")})
+	s.Stores, s.PDTime, s.Identified = stores, time.Now(), true
+
+	return nil
+}
+
+// refreshFromPDSeries updates the stores in s from PD's series in upstream.
+func (d *Discovery) refreshFromPDSeries(ctx context.Context, s *State, now time.Time) error {
+	stores, err := d.finder.Stores(ctx, now)
+	if err != nil {
+		// If the query will fail again, no identities will arrive that could change the labels.
+		s.Identified = s.Identified || httpclient.ReasonOf(err).Permanent() || d.allConfigured()
+
+		return err
 	}
-	return found, nil
+
+	s.Identified = true
+	switch {
+	case len(stores) > 0:
+		s.Stores, s.PDSeriesTime = stores, time.Now()
+	case time.Since(s.PDSeriesTime) > d.opts.Lookback:
+		s.Stores = nil // PD's series end for a while when its leader changes: only now they are gone.
+	}
+
+	return nil
+}
+
+// allConfigured reports whether the configuration identifies every store by ID and address.
+func (d *Discovery) allConfigured() bool {
+	return d.opts.Configured != nil &&
+		!slices.ContainsFunc(d.opts.Configured, func(s storematch.Store) bool { return s.ID == "" })
+}
+
+// match matches the stores in s to its targets.
+func (d *Discovery) match(s, previous *State) {
+	var before []storematch.Match
+	if previous != nil {
+		before = previous.Matches
+	}
+
+	var matches []storematch.Match
+	switch {
+	case d.opts.Configured != nil:
+		stores := storematch.FillMissingFields(d.opts.Configured, s.Stores)
+		matches = storematch.MatchStores(stores, s.Targets, before...)
+	case !s.PDTime.IsZero():
+		matches = storematch.MatchStores(storematch.LatestPerAddress(s.Stores), s.Targets, before...)
+	default:
+		matches = storematch.MatchTargets(s.Stores, s.Targets, before...)
+	}
+
+	kept := min(len(matches), d.opts.StoreLimit)
+	s.Matches, s.Dropped = matches[:kept], len(matches)-kept
+	s.Queried = nil
+	for _, m := range s.Matches {
+		if t, ok := m.Target(); ok {
+			s.Queried = append(s.Queried, t.Identity)
+		}
+	}
+	slices.SortFunc(s.Queried, storematch.Identity.Compare)
+}
+
+// Inherit returns the state that a discovery starts with after a reload of the configuration, so that no scrape has to
+// wait for it: what previous knows, as far as it comes from the same upstream and the same PD. It is nil if that is
+// nothing.
+func (d *Discovery) Inherit(previous *State, sameUpstream, samePD bool) *State {
+	switch {
+	case previous == nil || !samePD:
+		return nil
+	case sameUpstream && previous.Usable():
+		s := *previous
+		d.match(&s, &State{Matches: previous.Matches})
+
+		return &s
+	case !previous.PDTime.IsZero():
+		return &State{Identified: true, Stores: previous.Stores, PDTime: previous.PDTime, Matches: previous.Matches}
+	default:
+		return nil
+	}
 }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/operator-store/operator_store_exporter/internal/report"
+)
+
+// logAgainAfter is how often a problem is logged at most, whether it lasts or comes and goes.
+const logAgainAfter = 10 * time.Minute
+
+// problemLog logs the problems of a cluster when they occur and when they are resolved, instead of on every scrape.
+type problemLog struct {
+	logger log.Logger
+
+	mu      sync.Mutex
+	entries map[string]*logEntry // By the problems' keys.
+}
+
+// logEntry is a problem that was logged.
+type logEntry struct {
+	problem  report.Problem
+	loggedAt time.Time
+	open     bool // It has not been logged as resolved.
+}
+
+// log logs which of problems, which are all that exist now, are new, and which are resolved.
+func (l *problemLog) log(problems []report.Problem, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.entries == nil {
+		l.entries = map[string]*logEntry{}
+	}
+
+	current := map[string]bool{}
+	for _, p := range slices.SortedFunc(slices.Values(problems), byText) {
+		isNew := false
+		for _, key := range p.Keys() {
+			current[key] = true
+			e := l.entries[key]
+			isNew = isNew || e == nil || now.Sub(e.loggedAt) >= logAgainAfter
+		}
+		if !isNew {
+			continue
+		}
+		_ = level.Warn(l.logger).Log(append([]any{"msg", p.Message()}, p.LogFields()...)...)
+		for _, key := range p.Keys() {
+			l.entries[key] = &logEntry{problem: p, loggedAt: now, open: true}
+		}
+	}
+
+	l.logResolved(current, now)
+}
+
+// logResolved logs the problems none of whose keys are current, and forgets those that were logged long ago.
+func (l *problemLog) logResolved(current map[string]bool, now time.Time) {
+	resolved, lasting := map[string]report.Problem{}, map[string]bool{}
+	for key, e := range l.entries {
+		if current[key] {
+			lasting[e.problem.String()] = true
+
+			continue
+		}
+		if e.open {
+			e.open = false
+			resolved[e.problem.String()] = e.problem
+		}
+		if now.Sub(e.loggedAt) >= logAgainAfter {
+			delete(l.entries, key)
+		}
+	}
+
+	for _, text := range slices.Sorted(maps.Keys(resolved)) {
+		if !lasting[text] {
+			p := resolved[text]
+			_ = level.Info(l.logger).Log(append([]any{"msg", "resolved: " + p.Message()}, p.LogFields()...)...)
+		}
+	}
+}
+
+func byText(a, b report.Problem) int { return strings.Compare(a.String(), b.String()) }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scrape
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/promql"
+
+	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/report"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+)
+
+// A QueryRun is the execution of one query, in one or more requests. Its methods are safe for concurrent use.
+type QueryRun struct {
+	query         *gauge.Query
+	replicaLabels []string
+	countFailure  func(*gauge.Query, httpclient.Reason) // Called once per failure.
+
+	mu          sync.Mutex
+	ran         bool
+	expressions []string // As they were sent.
+	duration    time.Duration
+	errs        []error // One per failed request.
+	responses   map[storematch.Identity]replicas
+	unanswered  map[storematch.Identity]bool  // Targets of the requests that failed.
+	rejected    map[storematch.Identity]error // Why the samples of a target were dropped.
+}
+
+// replicas is the samples of one target, by replica.
+type replicas map[string]gauge.Response
+
+// NewQueryRun returns a run of q that has not sent anything. countFailure is called for each failed request and each
+// rejected response.
+func NewQueryRun(
+	q *gauge.Query, replicaLabels []string, countFailure func(*gauge.Query, httpclient.Reason),
+) *QueryRun {
+	return &QueryRun{
+		query:         q,
+		replicaLabels: replicaLabels,
+		countFailure:  countFailure,
+		responses:     map[storematch.Identity]replicas{},
+		unanswered:    map[storematch.Identity]bool{},
+		rejected:      map[storematch.Identity]error{},
+	}
+}
+
+// Do sends one request, for targets, and keeps its result. Expression is what is sent, "" if it is not PromQL.
+func (r *QueryRun) Do(targets []storematch.Identity, expression string, send func() (promql.Vector, error)) {
+	if expression != "" {
+		r.mu.Lock()
+		r.expressions = append(r.expressions, expression)
+		r.mu.Unlock()
+	}
+
+	start := time.Now()
+	vector, err := send()
+	duration := time.Since(start)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ran = true
+	r.duration = max(r.duration, duration)
+	if err != nil {
+		r.fail(targets, err)
+
+		return
+	}
+
+	// The matchers of a batch select jobs and instances independently, so they may select targets of other batches.
+	wanted := make(map[storematch.Identity]bool, len(targets))
+	for _, t := range targets {
+		wanted[t] = true
+	}
+	for _, s := range vector {
+		if t := identity(s); wanted[t] {
+			r.add(t, s)
+		}
+	}
+}
+
+// fail records a failed request. The caller holds the lock.
+func (r *QueryRun) fail(targets []storematch.Identity, err error) {
+	r.errs = append(r.errs, err)
+	r.countFailure(r.query, httpclient.ReasonOf(err))
+	for _, t := range targets {
+		r.unanswered[t] = true
+	}
+}
+
+func identity(s promql.Sample) storematch.Identity {
+	return storematch.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}
+}
+
+var (
+	errSeveralSeries = errors.New(
+		"the response has several series; sum by (job, instance) (...) would make them one")
+	errDuplicateSeries = errors.New("the response has a series twice")
+)
+
+// typicalWindow is about how many buckets a window selects.
+const typicalWindow = 8
+
+// add assigns a sample to the target and the replica that it comes from. The caller holds the lock.
+func (r *QueryRun) add(target storematch.Identity, s promql.Sample) {
+	if _, rejected := r.rejected[target]; rejected {
+		return
+	}
+	byReplica := r.responses[target]
+	if byReplica == nil {
+		byReplica = replicas{}
+		r.responses[target] = byReplica
+	}
+
+	replica := r.replicaOf(s)
+	samples := byReplica[replica].Samples
+	switch r.query.Shape {
+	case gauge.Custom:
+		if len(samples) > 0 {
+			r.reject(target, errSeveralSeries)
+
+			return
+		}
+	case gauge.Grouped:
+		if slices.ContainsFunc(samples, func(o promql.Sample) bool {
+			return o.Metric.Get("type") == s.Metric.Get("type")
+		}) {
+			r.reject(target, errDuplicateSeries)
+
+			return
+		}
+	case gauge.Buckets: // Duplicates are detected when the samples are read as a histogram.
+		if samples == nil {
+			samples = make([]promql.Sample, 0, typicalWindow)
+		}
+	case gauge.Raw: // Several series mean that several targets share the identity; see Results.DuplicateTargets.
+	}
+	byReplica[replica] = gauge.Response{Samples: append(samples, s)}
+}
+
+// replicaOf identifies the replica that s comes from; it is "" if there are no replica labels.
+func (r *QueryRun) replicaOf(s promql.Sample) string {
+	if len(r.replicaLabels) == 0 {
+		return ""
+	}
+	values := make([]string, len(r.replicaLabels))
+	for i, l := range r.replicaLabels {
+		values[i] = s.Metric.Get(l)
+	}
+
+	return strings.Join(values, "\xff")
+}
+
+// reject drops the response about one target. The caller holds the lock.
+func (r *QueryRun) reject(target storematch.Identity, err error) {
+	r.rejected[target] = err
+	r.countFailure(r.query, httpclient.ReasonResponse)
+	delete(r.responses, target)
+}
+
+// forget drops the responses about targets that are queried again.
+func (r *QueryRun) forget(targets []storematch.Identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range targets {
+		delete(r.responses, t)
+	}
+}
+
+// samples returns the samples of a target by replica, and whether upstream answered the query for it.
+func (r *QueryRun) samples(t storematch.Identity) (byReplica map[string][]promql.Sample, answered bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.answered(t) {
+		return nil, false
+	}
+	byReplica = make(map[string][]promql.Sample, len(r.responses[t]))
+	for replica, response := range r.responses[t] {
+		byReplica[replica] = response.Samples
+	}
+
+	return byReplica, true
+}
+
+// setHistograms stores the histograms that the samples of a target make up. An error rejects them.
+func (r *QueryRun) setHistograms(t storematch.Identity, histograms map[string]bucketwindow.Histogram, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.reject(t, err)
+
+		return
+	}
+	for replica, h := range histograms {
+		r.responses[t][replica] = gauge.Response{Histogram: h}
+	}
+}
+
+// answered reports whether upstream answered the query for a target, possibly with nothing. The caller holds the lock,
+// or the run has finished.
+func (r *QueryRun) answered(t storematch.Identity) bool {
+	return r.ran && !r.unanswered[t] && r.rejected[t] == nil
+}
+
+// Report describes how the query went. It is not ok if no request was sent.
+func (r *QueryRun) Report() (q report.Query, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q = report.Query{
+		Name:        r.query.Name,
+		Expressions: slices.Clone(r.expressions),
+		Duration:    r.duration,
+		Errs:        slices.Clone(r.errs),
+	}
+	for target, err := range r.rejected {
+		q.Rejections = append(q.Rejections, report.Rejection{Target: target, Err: err})
+	}
+	slices.SortFunc(q.Rejections, func(a, b report.Rejection) int { return a.Target.Compare(b.Target) })
+
+	return q, r.ran
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scrape
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
+	"github.com/operator-store/operator_store_exporter/internal/report"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+)
+
+// Results is what upstream returned to the queries of one scrape. It is immutable.
+type Results struct {
+	EvaluatedAt time.Time // By upstream's clock.
+	runs        map[*gauge.Query]*QueryRun
+}
+
+// Reports describes how each query went.
+func (r *Results) Reports() map[*gauge.Query]report.Query {
+	reports := make(map[*gauge.Query]report.Query, len(r.runs))
+	for q, run := range r.runs {
+		if described, ok := run.Report(); ok {
+			reports[q] = described
+		}
+	}
+
+	return reports
+}
+
+// Succeeded reports whether every request of q succeeded.
+func (r *Results) Succeeded(q *gauge.Query) bool { return len(r.runs[q].errs) == 0 }
+
+// Answered reports whether upstream answered q for a target, possibly with nothing.
+func (r *Results) Answered(q *gauge.Query, t storematch.Identity) bool { return r.runs[q].answered(t) }
+
+// Ran reports whether a request of q was sent.
+func (r *Results) Ran(q *gauge.Query) bool { return r.runs[q].ran }
+
+// Responses returns what upstream returned about one target. It is nil if it is not known which replica to believe.
+func (r *Results) Responses(t storematch.Identity) gauge.Responses {
+	replica, ok := r.freshestReplica(t)
+	if !ok {
+		return nil
+	}
+
+	responses := make(gauge.Responses, len(r.runs))
+	for q, run := range r.runs {
+		if run.answered(t) {
+			responses[q] = run.responses[t][replica]
+		}
+	}
+
+	return responses
+}
+
+// freshestReplica returns the replica that scraped the target last. It is not ok if there are several and it is not
+// known which scraped last: a replica that is gone would otherwise be used until its series end, five minutes later.
+func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok bool) {
+	scrapedAt := map[string]float64{}
+	for _, run := range r.runs {
+		for name := range run.responses[t] {
+			scrapedAt[name] = 0
+		}
+	}
+	if len(scrapedAt) < 2 {
+		for name := range scrapedAt {
+			return name, true
+		}
+
+		return "", true
+	}
+
+	if !r.Answered(gauge.QueryReplicaTime, t) || !r.Answered(gauge.QueryLastScrape, t) {
+		return "", false
+	}
+	for _, q := range []*gauge.Query{gauge.QueryLastScrape, gauge.QueryReplicaTime} {
+		for name, response := range r.runs[q].responses[t] {
+			scrapedAt[name] = max(scrapedAt[name], response.Samples[0].F)
+		}
+	}
+
+	return slices.MinFunc(slices.Collect(maps.Keys(scrapedAt)), func(a, b string) int {
+		return cmp.Or(cmp.Compare(scrapedAt[b], scrapedAt[a]), strings.Compare(a, b))
+	}), true
+}
+
+// DuplicateTargets returns the label sets of the targets that share one identity, which is when a query that is not
+// aggregated has several series for it. It returns nil if the identity belongs to one target.
+func DuplicateTargets(responses gauge.Responses) []string {
+	for q, response := range responses {
+		if q.Shape != gauge.Raw || len(response.Samples) < 2 {
+			continue
+		}
+		targets := make([]string, len(response.Samples))
+		for i, sample := range response.Samples {
+			targets[i] = sample.Metric.String()
+		}
+		slices.Sort(targets)
+
+		return targets
+	}
+
+	return nil
+}
