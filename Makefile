@@ -53,7 +53,7 @@ demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exp
 
 FUZZTIME ?= 3s
 fuzz: ## Each fuzz target for FUZZTIME.
-	@set -e; for target in internal/storematch:FuzzFind config:FuzzLoad internal/promqlexpr:FuzzOneOf collector:FuzzQueries collector:FuzzQuantile internal/promapi:FuzzAnswer internal/statuspage:FuzzPage; do \
+	@set -e; for target in internal/storematch:FuzzMatchStores config:FuzzLoad internal/promqlexpr:FuzzOneOf internal/promqlexpr:FuzzTransform collector:FuzzQueries collector:FuzzQuantile internal/promapi:FuzzAnswer internal/statuspage:FuzzPage; do \
 		echo "$$target $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) ./$${target%:*}; done
 
 soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), with every answer checked.

@@ -283,7 +283,7 @@ func TestPromuIsTrueToTheMakefile(t *testing.T) {
 func TestStoresDocument(t *testing.T) {
 	document := read(t, "docs/stores.md")
 	last := 0
-	for _, rule := range storematch.Rules() {
+	for _, rule := range storematch.RuleNames() {
 		at := strings.Index(document, "\n| "+rule+" | ")
 		if at <= last {
 			t.Errorf("docs/stores.md lacks the rule %q, or has it at another place", rule)

@@ -33,7 +33,7 @@ func (e *examination) matched(r collector.Report) {
 		}
 	}
 	var free []string
-	for _, t := range storematch.Current(e.targets) {
+	for _, t := range storematch.CurrentTargets(e.targets) {
 		if !taken[t.Identity] {
 			free = append(free, t.Instance)
 		}

@@ -9,9 +9,10 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// The functions in this file build larger expressions out of smaller ones. They construct syntax tree
-// nodes, add parentheses where operator precedence needs them, and panic if the parts do not fit
-// together, such as the quantile of a string. That is a mistake in code, like an invalid MustParse.
+// The functions in this file build larger expressions out of smaller ones. They construct syntax
+// tree nodes, add parentheses where operator precedence needs them, and panic if the parts do not
+// fit together, such as the quantile of a string. That is a mistake in code, like an invalid
+// MustParse.
 
 // HistogramQuantile returns histogram_quantile(phi, buckets).
 func HistogramQuantile(phi float64, buckets Expr) Expr {
@@ -28,8 +29,8 @@ func Complement(e Expr) Expr {
 	return binary(number(1), parser.SUB, e.parse())
 }
 
-// Divide returns numerator / (denominator > 0). The comparison drops the denominators that are not above
-// 0, so that the result has no sample for them instead of an infinite or negative one.
+// Divide returns numerator / (denominator > 0). The comparison drops the denominators that are
+// not above 0, so that the result has no sample for them instead of an infinite or negative one.
 func Divide(numerator, denominator Expr) Expr {
 	positive := binary(denominator.parse(), parser.GTR, number(0))
 	return binary(numerator.parse(), parser.DIV, positive.parse())
@@ -61,8 +62,8 @@ func Or(es ...Expr) Expr {
 	return build(root)
 }
 
-// GroupBy returns group by (labelNames) (e): one sample of value 1 for each combination of values that
-// these labels have in e.
+// GroupBy returns group by (labelNames) (e): one sample of value 1 for each combination of values
+// that these labels have in e.
 func GroupBy(e Expr, labelNames ...string) Expr {
 	return build(&parser.AggregateExpr{Op: parser.GROUP, Grouping: labelNames, Expr: e.parse()})
 }
@@ -77,8 +78,8 @@ func LastOverTime(selector Expr, d time.Duration) Expr {
 	return call("last_over_time", &parser.MatrixSelector{VectorSelector: vector, Range: d})
 }
 
-// LabelReplace returns label_replace(e, dst, replacement, src, regex): where regex matches the label
-// src, the label dst is set to replacement.
+// LabelReplace returns label_replace(e, dst, replacement, src, regex): where regex matches the
+// label src, the label dst is set to replacement.
 func LabelReplace(e Expr, dst, replacement, src, regex string) Expr {
 	return call("label_replace", e.parse(), text(dst), text(replacement), text(src), text(regex))
 }
@@ -97,8 +98,8 @@ func binary(lhs parser.Expr, op parser.ItemType, rhs parser.Expr) Expr {
 }
 
 // operands puts parentheses around the operands of op that would be taken apart without them. All
-// operators used here associate to the left: a - b - c is (a - b) - c, so a right operand of the same
-// precedence needs parentheses, but a left one does not.
+// operators used here associate to the left: a - b - c is (a - b) - c, so a right operand of the
+// same precedence needs parentheses, but a left one does not.
 func operands(lhs parser.Expr, op parser.ItemType, rhs parser.Expr) (parser.Expr, parser.Expr) {
 	if precedence(lhs) < operatorPrecedence[op] {
 		lhs = &parser.ParenExpr{Expr: lhs}

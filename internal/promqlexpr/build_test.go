@@ -127,13 +127,28 @@ func TestBuildPanics(t *testing.T) {
 		name  string
 		build func() promqlexpr.Expr
 	}{
-		{name: "group of a number", build: func() promqlexpr.Expr { return promqlexpr.GroupBy(parse(`1`), "job") }},
-		{name: "quantile of a string", build: func() promqlexpr.Expr { return promqlexpr.HistogramQuantile(0.5, parse(`"a"`)) }},
-		{name: "union with a number", build: func() promqlexpr.Expr { return promqlexpr.Or(parse(`a`), parse(`1`)) }},
-		{name: "union of nothing", build: func() promqlexpr.Expr { return promqlexpr.Or() }},
-		{name: "last value of a sum", build: func() promqlexpr.Expr { return promqlexpr.LastOverTime(parse(`sum(a)`), time.Hour) }},
-		{name: "last value of no time", build: func() promqlexpr.Expr { return promqlexpr.LastOverTime(parse(`a`), 0) }},
-		{name: "zero expression", build: func() promqlexpr.Expr { return promqlexpr.Complement(promqlexpr.Expr{}) }},
+		{
+			name:  "group of a number",
+			build: func() promqlexpr.Expr { return promqlexpr.GroupBy(parse(`1`), "job") },
+		}, {
+			name:  "quantile of a string",
+			build: func() promqlexpr.Expr { return promqlexpr.HistogramQuantile(0.5, parse(`"a"`)) },
+		}, {
+			name:  "union with a number",
+			build: func() promqlexpr.Expr { return promqlexpr.Or(parse(`a`), parse(`1`)) },
+		}, {
+			name:  "union of nothing",
+			build: func() promqlexpr.Expr { return promqlexpr.Or() },
+		}, {
+			name:  "last value of a sum",
+			build: func() promqlexpr.Expr { return promqlexpr.LastOverTime(parse(`sum(a)`), time.Hour) },
+		}, {
+			name:  "last value with a range of zero",
+			build: func() promqlexpr.Expr { return promqlexpr.LastOverTime(parse(`a`), 0) },
+		}, {
+			name:  "zero expression",
+			build: func() promqlexpr.Expr { return promqlexpr.Complement(promqlexpr.Expr{}) },
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			defer func() {
@@ -152,12 +167,13 @@ var operandShapes = []string{
 	`a`, `a{b="c"} offset 5m`, `-a`, `+a`, `(a)`, `sum by (job) (a)`, `rate(a[1m])`, `last_over_time(sum(a)[5m:1m])`,
 	`a or b`, `a and b`, `a unless on (job) b`,
 	`a == b`, `a != b`, `a > bool b`, `a < b`, `a <= b`, `a >= 1`,
-	`a + b`, `a - b`, `1 - a`, `a * b`, `a / ignoring (type) group_left () b`, `a % b`, `a atan2 b`, `a ^ b`, `-a ^ 2`, `2 ^ -a`,
-	`a + b * c or d`, `1 - a / b`,
+	`a + b`, `a - b`, `1 - a`, `a * b`, `a / ignoring (type) group_left () b`, `a % b`, `a atan2 b`,
+	`a ^ b`, `-a ^ 2`, `2 ^ -a`, `a + b * c or d`, `1 - a / b`,
 }
 
-// TestBuildKeepsOperands checks for every pair of operand shapes that the text of a built expression
-// parses to a syntax tree with the intended operator at the root and the intended operands below it.
+// TestBuildKeepsOperands checks for every pair of operand shapes that the text of a built
+// expression parses to a syntax tree with the intended operator at the root and the intended
+// operands below it.
 func TestBuildKeepsOperands(t *testing.T) {
 	for _, left := range operandShapes {
 		l := promqlexpr.MustParse(left)
@@ -177,7 +193,8 @@ func TestBuildKeepsOperands(t *testing.T) {
 	}
 }
 
-// checkBinary checks that e is left op right and returns its right operand. An empty right is not checked.
+// checkBinary checks that e is left op right and returns its right operand. An empty right is not
+// checked.
 func checkBinary(t *testing.T, e promqlexpr.Expr, op parser.ItemType, left, right string) parser.Expr {
 	t.Helper()
 
@@ -218,8 +235,8 @@ func withoutParens(e parser.Expr) parser.Expr {
 	}
 }
 
-// FuzzTransform checks that whatever a user may write as an expression of a gauge can be changed and
-// built upon: the results are valid, and no builder panics.
+// FuzzTransform checks that whatever a user may write as an expression of a gauge can be changed
+// and built upon: the results are valid, and no builder panics.
 func FuzzTransform(f *testing.F) {
 	for _, text := range operandShapes {
 		f.Add(text, "tikv-1:20180")

@@ -19,14 +19,15 @@ import (
 var promql = parser.NewParser(parser.Options{})
 
 // Expr is a valid PromQL expression. It is immutable: every method and function that changes an
-// expression returns a new one. Expressions with the same text are equal (==), and the zero Expr is
-// no expression.
+// expression returns a new one. Expressions with the same text are equal (==), and the zero Expr
+// is no expression.
 //
-// It holds only the text. Parsing takes microseconds, and each caller that changes a syntax tree gets
-// one of its own.
+// It holds only the text. Parsing takes microseconds, and each caller that changes a syntax tree
+// gets one of its own.
 type Expr struct{ text string }
 
-// Parse parses an expression. The error quotes the expression and describes the mistake and its position.
+// Parse parses an expression. The error quotes the expression and describes the mistake and its
+// position.
 func Parse(text string) (Expr, error) {
 	if _, err := promql.ParseExpr(text); err != nil {
 		return Expr{}, fmt.Errorf("expression %s: %w", text, err)
@@ -55,8 +56,9 @@ func (e Expr) parse() parser.Expr {
 	return root
 }
 
-// format prints a syntax tree. The parser rejects a literal U+FFFD inside a string, because its lexer
-// takes it for invalid UTF-8, but the printer writes it so. The escape sequence means the same.
+// format prints a syntax tree. The parser rejects a literal U+FFFD inside a string, because its
+// lexer takes it for invalid UTF-8, but the printer writes it so. The escape sequence means the
+// same.
 func format(node parser.Node) string {
 	return strings.ReplaceAll(node.String(), "\uFFFD", `\ufffd`)
 }
@@ -73,9 +75,10 @@ func (e Expr) WithMatchers(matchers []*labels.Matcher) Expr {
 	return Expr{format(root)}
 }
 
-// WithGrouping returns e with labels added to the `by` clause of every aggregation and to every `on`
-// clause: sum by (job) (a) becomes sum by (job, replica) (a). An aggregation without a clause gets one.
-// `without` and `ignoring` clauses stay as they are, because they keep the labels already.
+// WithGrouping returns e with labels added to the `by` clause of every aggregation and to every
+// `on` clause: sum by (job) (a) becomes sum by (job, replica) (a). An aggregation without a
+// clause gets one. `without` and `ignoring` clauses stay as they are, because they keep the
+// labels already.
 func (e Expr) WithGrouping(labelNames []string) Expr {
 	root := e.parse()
 
@@ -96,9 +99,9 @@ func (e Expr) WithGrouping(labelNames []string) Expr {
 	return Expr{format(root)}
 }
 
-// WithRange returns e with the range of every range selector set to d: rate(a[1m]) becomes rate(a[5m]).
-// Subqueries keep their range. The built-in expressions are written with [1m] and get the rate window
-// this way. d is positive and in whole milliseconds.
+// WithRange returns e with the range of every range selector set to d: rate(a[1m]) becomes
+// rate(a[5m]). Subqueries keep their range. The built-in expressions are written with [1m] and
+// get the rate window this way. d is positive and in whole milliseconds.
 func (e Expr) WithRange(d time.Duration) Expr {
 	root := e.parse()
 
@@ -112,10 +115,10 @@ func (e Expr) WithRange(d time.Duration) Expr {
 	return Expr{format(root)}
 }
 
-// Only returns e restricted to the series that matcher selects. The matcher replaces those of the same
-// label in every vector selector. Its label is removed from every grouping, because it has one value
-// only: with le="+Inf", sum by (job, le) (rate(a_bucket[1m])) becomes
-// sum by (job) (rate(a_bucket{le="+Inf"}[1m])).
+// Only returns e restricted to the series that matcher selects. The matcher replaces those of the
+// same label in every vector selector. Its label is removed from every grouping, because it has
+// one value only: with le="+Inf", sum by (job, le) (rate(a_bucket[1m])) becomes sum by (job)
+// (rate(a_bucket{le="+Inf"}[1m])).
 func (e Expr) Only(matcher *labels.Matcher) Expr {
 	root := e.parse()
 
@@ -136,8 +139,8 @@ func (e Expr) Only(matcher *labels.Matcher) Expr {
 // CountSelectors returns the number of vector selectors, including those in ranges.
 func (e Expr) CountSelectors() int { return len(selectors(e.parse())) }
 
-// Series returns the distinct vector selectors of e in the order in which they appear, without range,
-// offset and @: rate(a[1m]) / (a offset 1h) has the series a.
+// Series returns the distinct vector selectors of e in the order in which they appear, without
+// range, offset and @: rate(a[1m]) / (a offset 1h) has the series a.
 func (e Expr) Series() []Expr {
 	var series []Expr
 
@@ -149,8 +152,8 @@ func (e Expr) Series() []Expr {
 	return series
 }
 
-// ShortestRange returns the shortest range of the range selectors, or 0 if there are none. Subqueries
-// do not count.
+// ShortestRange returns the shortest range of the range selectors, or 0 if there are none.
+// Subqueries do not count.
 func (e Expr) ShortestRange() time.Duration {
 	var shortest time.Duration
 

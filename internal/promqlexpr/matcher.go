@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// ParseSelector parses a selector without a metric name, such as {tidb_cluster="prod"}. A metric name
-// is an error, also as a matcher of __name__.
+// ParseSelector parses a selector without a metric name, such as {tidb_cluster="prod"}. A metric
+// name is an error, also as a matcher of __name__.
 func ParseSelector(text string) ([]*labels.Matcher, error) {
 	matchers, err := promql.ParseMetricSelector(text)
 	if err != nil {
@@ -29,7 +29,8 @@ func ParseSelector(text string) ([]*labels.Matcher, error) {
 	return matchers, nil
 }
 
-// Selector returns the text of a selector without a metric name, such as {job="tikv",instance="a:20180"}.
+// Selector returns the text of a selector without a metric name, such as
+// {job="tikv",instance="a:20180"}.
 func Selector(matchers []*labels.Matcher) string {
 	texts := make([]string, len(matchers))
 	for i, m := range matchers {
@@ -41,13 +42,15 @@ func Selector(matchers []*labels.Matcher) string {
 
 // OneOf returns a matcher for the series whose label has one of values.
 //
-// One value becomes an equality matcher, label="v". Several values become an alternation of escaped
-// literals, label=~"v1|v2". Prometheus recognizes such a pattern and looks the values up in its index
-// as a set, as long as there are at most 255 of them. Any other pattern is run against every value that
-// the label has. Escaping also makes sure that a dot in an address matches a dot and nothing else.
+// One value becomes an equality matcher, label="v". Several values become an alternation of
+// escaped literals, label=~"v1|v2". Prometheus recognizes such a pattern and looks the values up
+// in its index as a set, as long as there are at most 255 of them. Any other pattern is run
+// against every value that the label has. Escaping also makes sure that a dot in an address
+// matches a dot and nothing else.
 //
-// The values are sorted and deduplicated, so the same set of values always gives the same matcher.
-// Bytes that are not UTF-8 are replaced by U+FFFD: no series has such a label value, and none matches.
+// The values are sorted and deduplicated, so the same set of values always gives the same
+// matcher. Bytes that are not UTF-8 are replaced by U+FFFD: no series has such a label value, and
+// none matches.
 func OneOf(label string, values []string) *labels.Matcher {
 	valid := make([]string, len(values))
 	for i, v := range values {

@@ -65,8 +65,8 @@ func TestOneOf(t *testing.T) {
 	}
 }
 
-// FuzzOneOf checks that for any values, the matcher matches these and no others, and that it does not
-// change the shape of the expression to which it is added.
+// FuzzOneOf checks that for any values, the matcher matches these and no others, and that it does
+// not change the shape of the expression to which it is added.
 func FuzzOneOf(f *testing.F) {
 	f.Add("tikv-1:20180", "10.0.0.1:20180", "10a0.0.1:20180")
 	f.Add(`a"} or vector(1) #`, "a|b", "b")

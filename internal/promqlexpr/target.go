@@ -13,12 +13,13 @@ import (
 // targetLabels are the labels that identify a target.
 var targetLabels = []string{model.JobLabel, model.InstanceLabel}
 
-// PerTarget parses an expression that yields one number per target and is evaluated for many targets at
-// once. The number of a target must depend on the series of that target alone.
+// PerTarget parses an expression that yields one number per target and is evaluated for many
+// targets at once. The number of a target must depend on the series of that target alone.
 //
 // To make sure of that, job and instance are added to every `by` and `on` clause: sum(a) becomes
-// sum by (job, instance) (a). PerTarget rejects an expression whose samples still lack these labels, one
-// that combines series of different targets, and one that is fixed to a point in the past.
+// sum by (job, instance) (a). PerTarget rejects an expression whose samples still lack these
+// labels, one that combines series of different targets, and one that is fixed to a point in the
+// past.
 func PerTarget(text string) (Expr, error) {
 	root, err := promql.ParseExpr(text)
 	if err != nil {
@@ -38,8 +39,9 @@ func PerTarget(text string) (Expr, error) {
 	return Parse(Expr{text}.WithGrouping(targetLabels).text)
 }
 
-// checkTargetLabels returns an error if the samples of e do not have the labels of the targets whose
-// series they are computed from. It assumes that groupings have the labels that WithGrouping adds.
+// checkTargetLabels returns an error if the samples of e do not have the labels of the targets
+// whose series they are computed from. It assumes that groupings have the labels that
+// WithGrouping adds.
 func checkTargetLabels(e parser.Expr) error {
 	switch n := e.(type) {
 	case *parser.VectorSelector:
@@ -104,8 +106,8 @@ func checkAggregation(n *parser.AggregateExpr) error {
 	return checkTargetLabels(n.Expr)
 }
 
-// checkCall rejects a function whose result does not have the labels of its argument, and one that is
-// not called with any series.
+// checkCall rejects a function whose result does not have the labels of its argument, and one
+// that is not called with any series.
 func checkCall(n *parser.Call) error {
 	switch n.Func.Name {
 	case "absent", "absent_over_time", "vector":
@@ -158,8 +160,8 @@ func checkBinary(n *parser.BinaryExpr) error {
 	return nil
 }
 
-// checkNotOverwritten returns an error if the argument that names the label written by operation names
-// a target label.
+// checkNotOverwritten returns an error if the argument that names the label written by operation
+// names a target label.
 func checkNotOverwritten(operation string, labelName parser.Expr) error {
 	if label, ok := stringLiteral(labelName); ok && slices.Contains(targetLabels, label) {
 		return fmt.Errorf("%s overwrites the label %s: use another label", operation, label)
@@ -171,8 +173,8 @@ func checkNotOverwritten(operation string, labelName parser.Expr) error {
 // computed from the series of all targets in the query.
 func checkConstant(e parser.Expr) error {
 	if all := selectors(e); len(all) > 0 {
-		return fmt.Errorf("%s reduces %s of many targets to a single number: match by labels instead of using scalar()",
-			e, all[0])
+		return fmt.Errorf("%s reduces %s of many targets to a single number: "+
+			"match by labels instead of using scalar()", e, all[0])
 	}
 	return nil
 }

@@ -111,59 +111,74 @@ func TestPerTargetErrors(t *testing.T) {
 			name:       "sum over targets",
 			expression: `sum without (instance) (x)`,
 			want:       "without (instance) aggregates over targets: keep job and instance",
-		}, {
+		},
+		{
 			name:       "match across targets",
 			expression: `a / ignoring (job) b`,
 			want:       "ignoring (job) combines different targets: keep job and instance",
-		}, {
+		},
+		{
 			name:       "zero instead of a missing sample",
 			expression: `x or vector(0)`,
 			want:       "vector(0) has no labels job and instance: remove it, missing samples can't be filled in",
-		}, {
+		},
+		{
 			name:       "sample for a missing series",
 			expression: `absent(x)`,
 			want:       "absent(x) has no labels job and instance: remove it, missing samples can't be filled in",
-		}, {
+		},
+		{
 			name:       "unless without labels",
 			expression: `x unless vector(1)`,
 			want:       "vector(1) has no labels job and instance",
-		}, {
+		},
+		{
 			name:       "label_replace of instance",
 			expression: `label_replace(x, "instance", "a", "", "")`,
 			want:       "label_replace overwrites the label instance: use another label",
-		}, {
+		},
+		{
 			name:       "label_join into job",
 			expression: `label_join(x, "job", "-", "a")`,
 			want:       "label_join overwrites the label job: use another label",
-		}, {
+		},
+		{
 			name:       "count_values into instance",
 			expression: `count_values("instance", x)`,
 			want:       "count_values overwrites the label instance: use another label",
-		}, {
+		},
+		{
 			name:       "count_values into instance in parentheses",
 			expression: `count_values(("instance"), x)`,
 			want:       "count_values overwrites the label instance: use another label",
-		}, {
+		},
+		{
 			name:       "scalar as an operand",
 			expression: `x / scalar(y)`,
-			want:       "scalar(y) reduces y of many targets to a single number: match by labels instead of using scalar()",
-		}, {
+			want: "scalar(y) reduces y of many targets to a single number: " +
+				"match by labels instead of using scalar()",
+		},
+		{
 			name:       "scalar as a parameter",
 			expression: `topk(scalar(y), x)`,
 			want:       "match by labels instead of using scalar()",
-		}, {
+		},
+		{
 			name:       "hour",
 			expression: `hour()`,
 			want:       "hour() has no labels job and instance",
-		}, {
+		},
+		{
 			name:       "fixed time",
 			expression: `x @ 1700000000`,
 			want:       "x @ 1700000000.000 always returns values from the same point in the past: leave out @",
-		}, {
+		},
+		{
 			name:       "fixed time of a subquery",
 			expression: `max_over_time(x[5m:1m] @ 1700000000)`,
 			want:       "leave out @",
-		}, {
+		},
+		{
 			name:       "added label conflicts with group_left",
 			expression: `a * on (type) group_left (job) b`,
 			want:       `label "job" must not occur in ON and GROUP clause at once`,
