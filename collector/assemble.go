@@ -16,43 +16,41 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// result is the result of a scrape of one cluster. It is immutable once it is assembled.
-type result struct {
-	report.Report
-}
-
 // assemble assigns the results of the queries to the stores.
-func (c *cluster) assemble(state *discovery.State, results *scrape.Results) *result {
-	r := c.newResult(state.Queries, results.Reports())
+func (c *cluster) assemble(state *discovery.State, results *scrape.Results) *report.Report {
+	r := c.newReport(state.Queries, results.Reports())
 	r.EvaluatedAt = results.EvaluatedAt
 	r.StoresKnown, r.PDTime = true, state.PDTime
-	r.addDiscoveryProblems(state)
 
-	a := assembly{cluster: c, results: results, result: r}
+	a := assembly{cluster: c, results: results, report: r}
+	a.addDiscoveryProblems(state)
 	seen := map[storematch.Store]bool{}
 	for _, m := range state.Matches {
 		labels := storematch.Store{ID: m.Store.ID, Address: m.Store.Address}
 		if seen[labels] {
-			r.addStoreProblem(report.Problem{Kind: report.ProblemDuplicateStore, Store: m.Store})
+			a.addStoreProblem(report.Problem{Kind: report.ProblemDuplicateStore, Store: m.Store})
 
 			continue
 		}
 		seen[labels] = true
 		r.Stores = append(r.Stores, a.store(m))
 	}
-	slices.SortStableFunc(r.Stores, func(a, b report.Store) int {
-		// IDs are numbers without leading zeros: a longer one is larger.
-		return cmp.Or(cmp.Compare(len(a.ID), len(b.ID)), strings.Compare(a.ID, b.ID), strings.Compare(a.Address, b.Address))
-	})
+	slices.SortStableFunc(r.Stores, compareStores)
 
 	return r
 }
 
+// compareStores orders stores by ID, then by address. IDs are numbers without leading zeros: a longer one is larger.
+func compareStores(a, b report.Store) int {
+	return cmp.Or(
+		cmp.Compare(len(a.ID), len(b.ID)), strings.Compare(a.ID, b.ID), strings.Compare(a.Address, b.Address))
+}
+
 // assembleWithoutStores returns the result of a scrape that found no usable state, which is nil if the first refresh has
 // not finished in time.
-func (c *cluster) assembleWithoutStores(state *discovery.State) *result {
+func (c *cluster) assembleWithoutStores(state *discovery.State) *report.Report {
 	if state != nil {
-		return c.newResult(state.Queries, nil)
+		return c.newReport(state.Queries, nil)
 	}
 
 	err := &httpclient.Error{
@@ -63,14 +61,14 @@ func (c *cluster) assembleWithoutStores(state *discovery.State) *result {
 	}
 	c.failures.of(c.config.Name, gauge.QueryTargets, httpclient.ReasonTimeout).Inc()
 
-	return c.newResult(map[*gauge.Query]report.Query{
+	return c.newReport(map[*gauge.Query]report.Query{
 		gauge.QueryTargets: {Name: gauge.QueryTargets.Name, Errs: []error{err}},
 	}, nil)
 }
 
-// newResult describes how the queries went, and which server answered them.
-func (c *cluster) newResult(background, instant map[*gauge.Query]report.Query) *result {
-	r := &result{report.Report{Cluster: c.config.Name, UpstreamUp: true, Gauges: c.catalog.Gauges()}}
+// newReport describes how the queries went, and which server answered them.
+func (c *cluster) newReport(background, instant map[*gauge.Query]report.Query) *report.Report {
+	r := &report.Report{Cluster: c.config.Name, UpstreamUp: true, Gauges: c.catalog.Gauges()}
 	r.ActiveServer, r.Servers = c.upstream.Servers()
 	r.QueuedTotal = c.queued()
 
@@ -93,7 +91,8 @@ func (c *cluster) newResult(background, instant map[*gauge.Query]report.Query) *
 }
 
 // addDiscoveryProblems adds the problems with the stores as a whole.
-func (r *result) addDiscoveryProblems(state *discovery.State) {
+func (a assembly) addDiscoveryProblems(state *discovery.State) {
+	r := a.report
 	if state.Dropped > 0 {
 		r.Problems = append(r.Problems, report.Problem{
 			Kind: report.ProblemStoreLimit, Cluster: r.Cluster, Reason: httpclient.ReasonLimit,
@@ -106,13 +105,13 @@ func (r *result) addDiscoveryProblems(state *discovery.State) {
 }
 
 // addStoreProblem adds the problem of a store that has no gauges.
-func (r *result) addStoreProblem(p report.Problem) {
-	p.Cluster, p.Reason = r.Cluster, report.ReasonAmbiguous
-	r.Problems = append(r.Problems, p)
+func (a assembly) addStoreProblem(p report.Problem) {
+	p.Cluster, p.Reason = a.report.Cluster, report.ReasonAmbiguous
+	a.report.Problems = append(a.report.Problems, p)
 }
 
 // countProblems counts the problems that are not failed queries.
-func (c *cluster) countProblems(r *result) {
+func (c *cluster) countProblems(r *report.Report) {
 	for _, p := range r.Problems {
 		if p.AboutStore() || p.Kind == report.ProblemStoreLimit {
 			c.failures.of(c.config.Name, gauge.QueryTargets, p.Reason).Inc()
@@ -124,7 +123,7 @@ func (c *cluster) countProblems(r *result) {
 type assembly struct {
 	*cluster
 	results *scrape.Results
-	result  *result
+	report  *report.Report
 }
 
 // store returns the gauges of a store.
@@ -133,7 +132,7 @@ func (a assembly) store(m storematch.Match) report.Store {
 	target, found := m.Target()
 	switch {
 	case m.Ambiguous:
-		a.result.addStoreProblem(report.Problem{Kind: report.ProblemAmbiguousMatch, Store: m.Store, Match: m})
+		a.addStoreProblem(report.Problem{Kind: report.ProblemAmbiguousMatch, Store: m.Store, Match: m})
 		s.Cells = a.allAbsent(report.AbsenceReason{Kind: report.AmbiguousMatch})
 	case !found:
 		s.Cells = a.unmatched()
@@ -179,7 +178,7 @@ func (a assembly) matched(s storematch.Store, target storematch.Identity) []repo
 		responses = a.results.Responses(target)
 	}
 	if targets := scrape.DuplicateTargets(responses); targets != nil {
-		a.result.addStoreProblem(report.Problem{Kind: report.ProblemDuplicateTargets, Store: s, Targets: targets})
+		a.addStoreProblem(report.Problem{Kind: report.ProblemDuplicateTargets, Store: s, Targets: targets})
 
 		return a.allAbsent(report.AbsenceReason{Kind: report.DuplicateTargets})
 	}

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -18,6 +17,7 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/scrape"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -55,7 +55,7 @@ type cluster struct {
 	refresher *discovery.Refresher
 	planner   *scrape.Planner
 	runner    *scrape.Runner
-	sharer    scrape.Sharer[*result]
+	sharer    scrape.Sharer[*report.Report]
 	problems  problemLog
 
 	mu      sync.Mutex
@@ -152,8 +152,8 @@ func configuredStores(configured []config.Store) []storematch.Store {
 
 // scrape returns the result of a scrape that ends by ctx's deadline. It may share one that is already running. It is
 // nil if ctx is canceled, because then nobody waits for it.
-func (c *cluster) scrape(ctx context.Context) *result {
-	return c.sharer.Do(ctx, func(ctx context.Context) *result {
+func (c *cluster) scrape(ctx context.Context) *report.Report {
+	return c.sharer.Do(ctx, func(ctx context.Context) *report.Report {
 		r := c.query(ctx)
 		if !canceled(ctx) {
 			c.countProblems(r)
@@ -166,7 +166,7 @@ func (c *cluster) scrape(ctx context.Context) *result {
 
 // query scrapes the cluster once: which stores there are, what upstream says about their targets, and what that means
 // for each store. It ends when every query has, at ctx's deadline at the latest.
-func (c *cluster) query(ctx context.Context) *result {
+func (c *cluster) query(ctx context.Context) *report.Report {
 	state := c.refresher.Get(ctx)
 	if !state.Usable() {
 		return c.assembleWithoutStores(state)

@@ -59,7 +59,7 @@ func (b *boundCollector) Collect(ch chan<- prometheus.Metric) {
 
 // A Scrape is the finished scrape of some clusters. As a prometheus.Collector it neither waits nor fails.
 type Scrape struct {
-	results  []*result // Nil for clusters whose scrape was canceled.
+	results  []*report.Report // Nil for clusters whose scrape was canceled.
 	clusters []*cluster
 	failures *failureCounter
 }
@@ -72,7 +72,7 @@ func (s *Scrape) Reports() []report.Report {
 	var reports []report.Report
 	for _, r := range s.results {
 		if r != nil {
-			reports = append(reports, r.Report)
+			reports = append(reports, *r)
 		}
 	}
 
@@ -121,7 +121,7 @@ func (s *Scrape) Collect(ch chan<- prometheus.Metric) {
 		for _, store := range r.Stores {
 			collectStore(ch, r.Cluster, store, s.clusters[i].descs)
 		}
-		collectSelf(ch, &r.Report)
+		collectSelf(ch, r)
 		s.failures.collect(ch, r.Cluster, s.clusters[i].catalog.ReportedQueries())
 	}
 }

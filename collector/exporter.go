@@ -145,7 +145,7 @@ func (e *Exporter) Scrape(ctx context.Context, names ...string) (*Scrape, error)
 }
 
 func (e *Exporter) scrapeClusters(ctx context.Context, clusters []*cluster) *Scrape {
-	s := &Scrape{results: make([]*result, len(clusters)), clusters: clusters, failures: e.failures}
+	s := &Scrape{results: make([]*report.Report, len(clusters)), clusters: clusters, failures: e.failures}
 	var group sync.WaitGroup
 	for i, c := range clusters {
 		group.Go(func() { s.results[i] = c.scrape(ctx) })

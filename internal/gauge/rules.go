@@ -15,7 +15,7 @@ import (
 )
 
 // Series returns the selectors of the series that the gauge itself is computed from; none for a derived gauge.
-func (g Gauge) Series() []string {
+func (g Gauge) Series() []promqlexpr.Expr {
 	if len(g.source.inputs()) > 0 {
 		return nil
 	}

@@ -26,25 +26,24 @@ const (
 	ReasonQuery      Reason = "query"      // Upstream refused the expression or failed to evaluate it.
 	ReasonResponse   Reason = "response"   // An answer that is not what was asked for.
 	ReasonLimit      Reason = "limit"      // An answer larger than we take.
-	ReasonAmbiguous  Reason = "ambiguous"  // Two targets fit one store.
 )
 
 // Reasons lists every Reason.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonTimeout, ReasonConnection, ReasonHTTP, ReasonQuery, ReasonResponse, ReasonLimit, ReasonAmbiguous,
+		ReasonTimeout, ReasonConnection, ReasonHTTP, ReasonQuery, ReasonResponse, ReasonLimit,
 	}
 }
 
-// Lasts tells whether the same request will fail again, as far as the reason tells.
-func (r Reason) Lasts() bool { return r == ReasonQuery || r == ReasonLimit }
+// Permanent reports whether the same request will fail again, as far as the reason tells.
+func (r Reason) Permanent() bool { return r == ReasonQuery || r == ReasonLimit }
 
 // Error is a request that failed: what was attempted, what came back, what to do.
 type Error struct {
 	Reason  Reason
 	Request string // Such as "POST http://localhost:9090/api/v1/query".
 	Err     error
-	Remedy  string
+	Hint  string
 
 	elsewhere bool // The status tells that another server may do better.
 }
@@ -52,8 +51,8 @@ type Error struct {
 // Error implements error.
 func (e *Error) Error() string {
 	msg := fmt.Sprintf("%s: %s", e.Request, e.Err)
-	if e.Remedy != "" {
-		msg += ": " + e.Remedy
+	if e.Hint != "" {
+		msg += ": " + e.Hint
 	}
 	return msg
 }
@@ -94,9 +93,9 @@ var errTooBig = errors.New("body too large")
 
 // What to do about a server that is slow, and about an address at which there is something else.
 const (
-	RemedyTimeout = "the server is slow or overloaded: raise the scrape timeout and the timeout in the configuration, or widen the scrape interval"
-	RemedyLimit   = "narrow what is asked with selector, or raise "
-	RemedyURL     = "does url point at the right API? check its host, port and path prefix"
+	HintTimeout = "the server is slow or overloaded: raise the scrape timeout and the timeout in the configuration, or widen the scrape interval"
+	HintLimit   = "narrow what is asked with selector, or raise "
+	HintURL     = "does url point at the right API? check its host, port and path prefix"
 )
 
 // transportError classifies a request that got no whole answer.
@@ -109,16 +108,16 @@ func transportError(request string, err error) *Error {
 	case errors.As(err, &own):
 		return own
 	case errors.Is(err, errTooBig):
-		return &Error{Reason: ReasonLimit, Request: request, Err: err, Remedy: RemedyLimit + "body_size_limit"}
+		return &Error{Reason: ReasonLimit, Request: request, Err: err, Hint: HintLimit + "body_size_limit"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled),
 		errors.As(err, &netErr) && netErr.Timeout():
-		return &Error{Reason: ReasonTimeout, Request: request, Err: errors.New("no answer in time"), Remedy: RemedyTimeout}
+		return &Error{Reason: ReasonTimeout, Request: request, Err: errors.New("no answer in time"), Hint: HintTimeout}
 	default:
-		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Remedy: connectionRemedy(err)}
+		return &Error{Reason: ReasonConnection, Request: request, Err: bare(err), Hint: connectionHint(err)}
 	}
 }
 
-func connectionRemedy(err error) string {
+func connectionHint(err error) string {
 	var (
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
@@ -188,18 +187,18 @@ func statusError(request string, resp *http.Response, errorType, message string)
 	e := &Error{Reason: ReasonHTTP, Request: request, Err: cause}
 	switch code := resp.StatusCode; {
 	case errorType == "timeout" || errorType == "canceled" || timedOut(message):
-		e.Reason, e.Remedy = ReasonTimeout, RemedyTimeout
+		e.Reason, e.Hint = ReasonTimeout, HintTimeout
 	case errorType != "" && (code == http.StatusBadRequest || code == http.StatusUnprocessableEntity):
 		e.Reason = ReasonQuery
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		e.Remedy = "check basic_auth, authorization or oauth2"
+		e.Hint = "check basic_auth, authorization or oauth2"
 	case code == http.StatusNotFound || code == http.StatusMethodNotAllowed:
-		e.Remedy = RemedyURL
+		e.Hint = HintURL
 	case code == http.StatusTooManyRequests:
-		e.Remedy = "the server limits its callers: scrape less often or raise its limit"
+		e.Hint = "the server limits its callers: scrape less often or raise its limit"
 	case code/100 == 3:
 		e.Err = fmt.Errorf("%s to %s", status, location(resp))
-		e.Remedy = "redirects are not followed, or only ten times and with credentials to no other host: put the final address into url"
+		e.Hint = "redirects are not followed, or only ten times and with credentials to no other host: put the final address into url"
 		e.elsewhere = true
 	case code/100 == 5:
 		e.elsewhere = true
@@ -224,4 +223,26 @@ func timedOut(message string) bool {
 		}
 	}
 	return false
+}
+
+// AsError returns the first Error in err's chain.
+func AsError(err error) (*Error, bool) {
+	var e *Error
+	ok := errors.As(err, &e)
+
+	return e, ok
+}
+
+// Cause returns the text of err without hints.
+func Cause(err error) string {
+	return err.Error()
+}
+
+// HintOf returns the hint of the first Error in err's chain; "" if there is none.
+func HintOf(err error) string {
+	if e, ok := AsError(err); ok {
+		return e.Hint
+	}
+
+	return ""
 }

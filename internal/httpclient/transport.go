@@ -137,7 +137,7 @@ func (s *Servers) Do(ctx context.Context, req *http.Request) (*http.Response, []
 	case resp.StatusCode/100 == 2 && resp.Header.Get("Content-Encoding") != "":
 		return resp, nil, &Error{
 			Reason: ReasonResponse, Request: request,
-			Err: fmt.Errorf("the answer is compressed with %s, which was not asked for", oneLine(resp.Header.Get("Content-Encoding"))), Remedy: RemedyURL,
+			Err: fmt.Errorf("the answer is compressed with %s, which was not asked for", oneLine(resp.Header.Get("Content-Encoding"))), Hint: HintURL,
 		}
 	case resp.StatusCode/100 != 2:
 		errorType, message := refusal(body)
@@ -160,7 +160,7 @@ func (s *Servers) enter(ctx context.Context, request string) error {
 	case <-ctx.Done():
 		return &Error{
 			Reason: ReasonTimeout, Request: request, Err: fmt.Errorf("%d requests before it took all the time there was", cap(s.slots)),
-			Remedy: RemedyTimeout,
+			Hint: HintTimeout,
 		}
 	}
 }

@@ -64,7 +64,7 @@ func (c *Client) Stores(ctx context.Context) ([]storematch.Store, error) {
 			return notBootstrapped(err)
 		}
 		if found, err = parse(body); err != nil {
-			return &httpclient.Error{Reason: httpclient.ReasonResponse, Request: "GET " + u.String(), Err: err, Remedy: httpclient.RemedyURL}
+			return &httpclient.Error{Reason: httpclient.ReasonResponse, Request: "GET " + u.String(), Err: err, Hint: httpclient.HintURL}
 		}
 		return nil
 	})
@@ -75,7 +75,7 @@ func (c *Client) Stores(ctx context.Context) ([]storematch.Store, error) {
 func notBootstrapped(err error) error {
 	var e *httpclient.Error
 	if errors.As(err, &e) && strings.Contains(e.Err.Error(), "ErrNotBootstrapped") {
-		e.Remedy = "the cluster has no store yet: start TiKV"
+		e.Hint = "the cluster has no store yet: start TiKV"
 	}
 	return err
 }

@@ -28,7 +28,7 @@ func (c *Client) ExternalURL(ctx context.Context) (string, error) {
 	}
 	var answer struct{ Data map[string]string }
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return "", &httpclient.Error{Reason: httpclient.ReasonResponse, Request: "answer of " + u.String(), Err: err, Remedy: httpclient.RemedyURL}
+		return "", &httpclient.Error{Reason: httpclient.ReasonResponse, Request: "answer of " + u.String(), Err: err, Hint: httpclient.HintURL}
 	}
 	external, err := url.Parse(answer.Data["web.external-url"])
 	if err != nil || external.Scheme != "http" && external.Scheme != "https" || external.Hostname() == "" {

@@ -58,7 +58,7 @@ func New(cfg config.Upstream) (*Client, error) {
 }
 
 // Serving returns the base URL of the server that answers, and all there are.
-func (c *Client) Serving() (serving string, all []string) {
+func (c *Client) Servers() (active string, all []string) {
 	for _, u := range c.servers.URLs() {
 		all = append(all, u.String())
 	}
@@ -176,19 +176,19 @@ func (c *Client) post(ctx context.Context, u *url.URL, form string) ([]byte, err
 
 // answerError classifies a 2xx answer that is not what was asked for.
 func (c *Client) answerError(request string, err error) *httpclient.Error {
-	e := &httpclient.Error{Reason: httpclient.ReasonResponse, Request: request, Err: err, Remedy: httpclient.RemedyURL}
+	e := &httpclient.Error{Reason: httpclient.ReasonResponse, Request: request, Err: err, Hint: httpclient.HintURL}
 	var said refused
 	switch {
 	case errors.As(err, &said):
-		e.Reason, e.Remedy = httpclient.ReasonQuery, ""
+		e.Reason, e.Hint = httpclient.ReasonQuery, ""
 		if said.kind == "timeout" || said.kind == "canceled" {
-			e.Reason, e.Remedy = httpclient.ReasonTimeout, httpclient.RemedyTimeout
+			e.Reason, e.Hint = httpclient.ReasonTimeout, httpclient.HintTimeout
 		}
 	case errors.Is(err, errPartial):
-		e.Remedy = "see to the storage nodes behind it, or take such answers with partial_response: true"
+		e.Hint = "see to the storage nodes behind it, or take such answers with partial_response: true"
 	case errors.Is(err, errLimit):
 		e.Reason, e.Err = httpclient.ReasonLimit, fmt.Errorf("it holds more series than series_limit, %d", c.seriesLimit)
-		e.Remedy = httpclient.RemedyLimit + "series_limit"
+		e.Hint = httpclient.HintLimit + "series_limit"
 	}
 	return e
 }

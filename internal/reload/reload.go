@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package reload swaps the exporter for one of a newer configuration.
+// Package reload replaces the running exporter when the configuration changes.
 package reload
 
 import (
-	"context"
 	"sync"
 
 	"github.com/go-kit/log"
@@ -12,31 +11,30 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/operator-store/operator_store_exporter/collector"
-	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// Build makes an exporter of the configuration as it is now. Previous is the one to be replaced, nil the
-// first time.
+// Build creates an exporter from the configuration as it is now. Previous is the exporter to replace; nil the first
+// time.
 type Build func(previous *collector.Exporter) (*collector.Exporter, error)
 
-// Reloader holds the exporter of the last configuration that was good. It is safe for concurrent use.
+// A Reloader holds the exporter of the last valid configuration. It is safe for concurrent use.
 type Reloader struct {
 	build  Build
 	logger log.Logger
 
 	reloads sync.Mutex // One reload at a time.
 	mu      sync.RWMutex
-	current *inUse // Protected by mu.
+	current *generation // Protected by mu.
 	closing sync.WaitGroup
 
 	successful prometheus.Gauge
 	timestamp  prometheus.Gauge
 }
 
-// inUse is an exporter with the scrapes that are under way on it.
-type inUse struct {
+// generation is the exporter of one configuration, with those who use it.
+type generation struct {
 	*collector.Exporter
-	scrapes sync.WaitGroup
+	users sync.WaitGroup
 }
 
 // New builds the first exporter and registers the metrics about reloads. The error is Build's.
@@ -46,76 +44,52 @@ func New(build Build, registry prometheus.Registerer, logger log.Logger) (*Reloa
 		logger: logger,
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "operator_store_exporter_config_last_reload_successful",
-			Help: "Whether the last attempt to read the configuration succeeded.",
+			Help: "Whether the last attempt to load the configuration succeeded.",
 		}),
 		timestamp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "operator_store_exporter_config_last_reload_success_timestamp_seconds",
-			Help: "When the configuration was last read with success, as a Unix time.",
+			Help: "Unix time of the last successful load of the configuration.",
 		}),
 	}
 	registry.MustRegister(r.successful, r.timestamp)
 	return r, r.swap()
 }
 
-// Scrape scrapes the named clusters, all of them if none is named, as collector.Exporter does. It finishes on the
-// configuration that it began with.
-func (r *Reloader) Scrape(ctx context.Context, clusters ...string) (*collector.Collector, error) {
-	e := r.use()
-	defer e.scrapes.Done()
-	return e.Scrape(ctx, clusters...)
-}
-
-// Report is Scrape for people.
-func (r *Reloader) Report(ctx context.Context, clusters ...string) ([]collector.Report, error) {
-	e := r.use()
-	defer e.scrapes.Done()
-	return e.Report(ctx, clusters...)
-}
-
-// use returns the exporter for one scrape, which says when it is done.
-func (r *Reloader) use() *inUse {
+// Acquire returns the exporter of the current configuration. It stays open until release is called, so that a scrape
+// finishes with the configuration that it started with.
+func (r *Reloader) Acquire() (e *collector.Exporter, release func()) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	r.current.scrapes.Add(1) // Under the lock: nobody waits for the scrapes of an exporter that is in use.
-	return r.current
+	current := r.current
+	current.users.Add(1) // Under the lock, so that it is not retired yet: nothing waits for its users.
+
+	return current.Exporter, current.users.Done
 }
 
-// Config is the configuration that is in use.
-func (r *Reloader) Config() *config.Config {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.current.Config()
-}
-
-// Clusters returns the names of the clusters.
-func (r *Reloader) Clusters() []string {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.current.Clusters()
-}
-
-// Close ends everything once the scrapes under way are through. There must be no Reload any more.
+// Close closes the exporter once all of its users have released it. Reload must not be called afterwards.
 func (r *Reloader) Close() {
 	r.retire(r.current)
 	r.closing.Wait()
 }
 
-// retire closes an exporter that is not to be used any more, once its scrapes are through.
-func (r *Reloader) retire(e *inUse) {
+// retire closes an exporter that can no longer be acquired, once all of its users have released it.
+func (r *Reloader) retire(e *generation) {
 	r.closing.Go(func() {
-		e.scrapes.Wait()
+		e.users.Wait()
 		e.Close()
 	})
 }
 
-// Reload builds a new exporter and puts it to use. An error leaves the old one in use. The log is told either way.
+// Reload builds a new exporter and replaces the current one. On an error the current one stays in use. The outcome is
+// logged.
 func (r *Reloader) Reload() error {
-	err := r.swap()
-	if err != nil {
-		level.Error(r.logger).Log("msg", "The configuration was not reloaded, the old one stays in use", "err", err)
+	if err := r.swap(); err != nil {
+		_ = level.Error(r.logger).Log("msg", "configuration not reloaded, the previous one stays in use", "err", err)
+
 		return err
 	}
-	level.Info(r.logger).Log("msg", "The configuration was reloaded")
+	_ = level.Info(r.logger).Log("msg", "configuration reloaded")
+
 	return nil
 }
 
@@ -133,7 +107,7 @@ func (r *Reloader) swap() error {
 		return err
 	}
 	r.mu.Lock()
-	r.current = &inUse{Exporter: next}
+	r.current = &generation{Exporter: next}
 	r.mu.Unlock()
 	r.successful.Set(1)
 	r.timestamp.SetToCurrentTime()
