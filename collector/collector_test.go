@@ -25,6 +25,7 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -69,7 +70,7 @@ func (f *fake) Now() (time.Time, bool) {
 	return time.Now().Add(behind), true
 }
 
-func (f *fake) Serving() (string, []string) { return "http://a", []string{"http://a", "http://b"} }
+func (f *fake) Servers() (string, []string) { return "http://a", []string{"http://a", "http://b"} }
 func (f *fake) Queued() uint64              { return 3 }
 func (f *fake) ExternalURL(ctx context.Context) (string, error) {
 	if err := f.do(ctx, "flags", time.Time{}); err != nil {
@@ -180,9 +181,7 @@ func newConfigured(t *testing.T, f *fake, cfg *config.Config, logger log.Logger)
 	t.Helper()
 	e, err := collector.New(cfg, collector.Options{
 		Lookback: 2 * interval, Interval: interval, Logger: logger,
-		Connect:   func(config.Upstream) (collector.Upstream, error) { return f, nil },
-		ConnectPD: func(config.PD) (collector.PD, error) { return &f.pd, nil },
-	})
+	}.WithClients(f, &f.pd))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +189,7 @@ func newConfigured(t *testing.T, f *fake, cfg *config.Config, logger log.Logger)
 	return e
 }
 
-func scrape(ctx context.Context, t *testing.T, e *collector.Exporter) *collector.Collector {
+func scrape(ctx context.Context, t *testing.T, e *collector.Exporter) *collector.Scrape {
 	t.Helper()
 	c, err := e.Scrape(ctx)
 	if err != nil {
@@ -200,17 +199,17 @@ func scrape(ctx context.Context, t *testing.T, e *collector.Exporter) *collector
 }
 
 // page returns the store gauges of c, a line each.
-func page(t *testing.T, c *collector.Collector) string {
+func page(t *testing.T, c *collector.Scrape) string {
 	t.Helper()
-	names := make([]string, len(collector.Gauges))
-	for i, g := range collector.Gauges {
+	names := make([]string, len(gauge.Builtin()))
+	for i, g := range gauge.Builtin() {
 		names[i] = g.Name
 	}
 	return strings.Join(lines(t, c, names...), "\n")
 }
 
 // lines returns the series of c with the given names, a line each.
-func lines(t *testing.T, c *collector.Collector, names ...string) []string {
+func lines(t *testing.T, c *collector.Scrape, names ...string) []string {
 	t.Helper()
 	text, err := testutil.CollectAndFormat(c, expfmt.TypeTextPlain, names...)
 	if err != nil {
@@ -571,7 +570,7 @@ func TestAProblemIsLoggedOnceAndWhenItIsOver(t *testing.T) {
 			if s.fails {
 				f.fails = map[string]error{}
 				for _, word := range []string{"command_total", "quota"} {
-					f.fails[word] = &httpclient.Error{Reason: httpclient.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Remedy: "try again"}
+					f.fails[word] = &httpclient.Error{Reason: httpclient.ReasonHTTP, Request: "POST http://upstream", Err: errors.New("500 Internal Server Error"), Hint: "try again"}
 				}
 			}
 			scrape(t.Context(), t, e)
@@ -822,7 +821,7 @@ func TestReportTellsWhereUpstreamsPagesAre(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			reports, err := newExporter(t, f, "", log.NewNopLogger()).Report(ctx)
-			if err != nil || len(reports) != 1 || reports[0].External != tc.want || reports[0].Serving != "http://a" {
+			if err != nil || len(reports) != 1 || reports[0].ExternalURL != tc.want || reports[0].ActiveServer != "http://a" {
 				t.Errorf("%v: %+v, want that its pages are at %q", err, reports, tc.want)
 			}
 			if took := time.Since(began); took > 20*time.Second {
@@ -845,7 +844,7 @@ func TestScrapeOfAClusterThatThereIsNot(t *testing.T) {
 // Every gauge of a store is in the table once, with all that the documentation needs.
 func TestTheTableIsComplete(t *testing.T) {
 	names := map[string]bool{}
-	for _, g := range collector.Gauges {
+	for _, g := range gauge.Builtin() {
 		if names[g.Name] || g.Help == "" || g.AbsentWhen == "" || !strings.HasPrefix(g.Name, "operator_store_") {
 			t.Errorf("bad row %+v", g)
 		}

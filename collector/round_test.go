@@ -231,9 +231,7 @@ func TestAReloadKeepsWhatPDTold(t *testing.T) {
 			}
 			after, err := collector.New(cfg, collector.Options{
 				Lookback: 2 * interval, Interval: interval, Logger: log.NewNopLogger(), Previous: before,
-				Connect:   func(config.Upstream) (collector.Upstream, error) { return f, nil },
-				ConnectPD: func(config.PD) (collector.PD, error) { return &f.pd, nil },
-			})
+			}.WithClients(f, &f.pd))
 			if err != nil {
 				t.Fatal(err)
 			}

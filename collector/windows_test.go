@@ -91,7 +91,7 @@ func (s *movingStore) step(random *rand.Rand) {
 }
 
 func (m *moving) Now() (time.Time, bool)      { return time.Now(), true }
-func (m *moving) Serving() (string, []string) { return "http://a", []string{"http://a"} }
+func (m *moving) Servers() (string, []string) { return "http://a", []string{"http://a"} }
 func (m *moving) Queued() uint64              { return 0 }
 func (m *moving) ExternalURL(context.Context) (string, error) {
 	return "", nil
@@ -190,8 +190,7 @@ func TestWindowsTellWhatAllBucketsDo(t *testing.T) {
 		}
 		e, err := collector.New(cfg, collector.Options{
 			Lookback: time.Hour, Interval: time.Hour, Logger: log.NewNopLogger(),
-			Connect: func(config.Upstream) (collector.Upstream, error) { return up, nil },
-		})
+		}.WithClients(up, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,8 +247,7 @@ func TestASlowUpstreamGetsFewQueries(t *testing.T) {
 		}
 		e, err := collector.New(cfg, collector.Options{
 			Lookback: time.Hour, Interval: time.Hour, Logger: log.NewNopLogger(),
-			Connect: func(config.Upstream) (collector.Upstream, error) { return up, nil },
-		})
+		}.WithClients(up, nil))
 		if err != nil {
 			t.Fatal(err)
 		}

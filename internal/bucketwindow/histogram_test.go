@@ -25,8 +25,8 @@ func layout(t testing.TB, les ...string) *bucketwindow.Layout {
 
 func TestLayout(t *testing.T) {
 	l := layout(t, "+Inf", "2", "0.5", "1.0", "1")
-	if got := l.Les(); !slices.Equal(got, []string{"0.5", "1", "1.0", "2", "+Inf"}) || l.Plain() {
-		t.Errorf("got %q, plain %v", got, l.Plain())
+	if got := l.Labels(); !slices.Equal(got, []string{"0.5", "1", "1.0", "2", "+Inf"}) || l.Unambiguous() {
+		t.Errorf("got %q, plain %v", got, l.Unambiguous())
 	}
 	for le, want := range map[string]int{"0.5": 0, "1": 1, "1.0": 1, "2": 2, "+Inf": 3} {
 		if got, ok := l.Index(le); !ok || got != want {

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/discovery"
+)
+
+// Upstream is the interface that tests replace upstream's client with.
+type Upstream = upstream
+
+// WithClients returns options that use the given clients instead of HTTP.
+func (o Options) WithClients(u Upstream, pd discovery.PD) Options {
+	o.connect = func(config.Upstream) (upstream, error) { return u, nil }
+	o.connectPD = func(config.PD) (discovery.PD, error) { return pd, nil }
+
+	return o
+}
