@@ -49,7 +49,7 @@ func withMetric(gauges []Gauge, m config.Metric) ([]Gauge, error) {
 		return append(gauges, Gauge{Name: m.Name, Help: help, AbsentWhen: customAbsentWhen, source: custom}), nil
 	}
 	if m.Help != "" {
-		return nil, m.Wrong("%s is built in and keeps its help text: remove help", m.Name)
+		return nil, m.Errorf("%s is built in and keeps its help text: remove help", m.Name)
 	}
 
 	gauges[i].AbsentWhen, gauges[i].source = customAbsentWhen, custom

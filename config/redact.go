@@ -11,46 +11,51 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
-const hidden = "<secret>"
+// redacted replaces a secret. prometheus/common renders its own secrets with the same text.
+const redacted = "<secret>"
 
-// String is the configuration as YAML, with its defaults and without its secrets.
+// String returns the configuration as YAML, including defaults. Secrets are replaced with <secret>.
 func (c *Config) String() string {
 	content, err := yaml.Dump(c)
 	if err != nil {
-		return fmt.Sprintf("# it can't be shown: %s\n", err)
+		return fmt.Sprintf("# cannot render the configuration: %s\n", err)
 	}
 	return string(content)
 }
 
-// MarshalYAML implements yaml.Marshaler. Values of parameters may be secrets.
+// MarshalYAML implements yaml.Marshaler. It redacts the values of all parameters, which may be
+// secrets.
 func (u Upstream) MarshalYAML() (any, error) {
 	type plain Upstream
 	shown := plain(u)
 	shown.Params = map[string][]string{}
 	for name := range u.Params {
-		shown.Params[name] = []string{hidden}
+		shown.Params[name] = []string{redacted}
 	}
-	shown.HTTPClient.OAuth2 = withoutSecrets(u.HTTPClient.OAuth2)
+
+	shown.HTTPClient.OAuth2 = redactEndpointParams(u.HTTPClient.OAuth2)
 	return shown, nil
 }
 
-// MarshalYAML implements yaml.Marshaler.
+// MarshalYAML implements yaml.Marshaler. It redacts secrets.
 func (p PD) MarshalYAML() (any, error) {
 	type plain PD
 	shown := plain(p)
-	shown.HTTPClient.OAuth2 = withoutSecrets(p.HTTPClient.OAuth2)
+	shown.HTTPClient.OAuth2 = redactEndpointParams(p.HTTPClient.OAuth2)
 	return shown, nil
 }
 
-// withoutSecrets hides what hides itself not: an endpoint's parameters may be secrets too.
-func withoutSecrets(o *commonconfig.OAuth2) *commonconfig.OAuth2 {
+// redactEndpointParams returns o with its endpoint parameters redacted. They may be secrets, but
+// their type does not redact them, unlike the types of the other fields.
+func redactEndpointParams(o *commonconfig.OAuth2) *commonconfig.OAuth2 {
 	if o == nil {
 		return nil
 	}
+
 	shown := *o
 	shown.EndpointParams = map[string]string{}
 	for name := range o.EndpointParams {
-		shown.EndpointParams[name] = hidden
+		shown.EndpointParams[name] = redacted
 	}
 	return &shown
 }
