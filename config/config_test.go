@@ -207,7 +207,10 @@ func TestMistakes(t *testing.T) {
 		},
 		{
 			file: "reserved-replica-label.yml", line: 4,
-			message: []string{`label "instance" identifies targets or series, not replicas`, "list only labels by which"},
+			message: []string{
+				`label "instance" identifies targets or series, not replicas`,
+				"list only labels by which replicas differ",
+			},
 		},
 
 		// Upstreams.
