@@ -206,7 +206,8 @@ func clusterLabel(m *dto.Metric) string {
 	return ""
 }
 
-// startScrape starts a scrape that waits for the gate of u. It returns the result of scrapedClusters.
+// startScrape starts a scrape that waits for the gate of u. It returns the result of
+// scrapedClusters.
 func startScrape(t *testing.T, r *reload.Reloader, u *upstream) <-chan []string {
 	t.Helper()
 	clusters := make(chan []string, 1)
