@@ -1,4 +1,5 @@
-# A static binary, and nothing else: that of `make build`, or, with --build-arg BINARIES=.build, that of `make release` for each platform.
+# The image contains only the static binary: the one from `make build` or, with --build-arg
+# BINARIES=.build, the one from `make release` for each platform.
 FROM scratch
 ARG BINARIES=""
 ARG TARGETOS
