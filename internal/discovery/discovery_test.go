@@ -41,6 +41,8 @@ func (r *recorder) Query(_ context.Context, expression string, at time.Time) (pr
 	return v, at, nil
 }
 
+func (r *recorder) Now() (time.Time, bool) { return time.Time{}, false }
+
 func TestTargets(t *testing.T) {
 	selector, err := promqlexpr.ParseSelector(`{tidb_cluster="a\"b"}`)
 	if err != nil {
@@ -55,7 +57,7 @@ func TestTargets(t *testing.T) {
 		alive: []labels.Labels{labels.FromStrings("job", "j", "instance", "x", "pod", "p", "kubernetes_namespace", "k", "namespace", "n", "tidb_cluster", "t", "cluster", "c")},
 	}
 	now := time.Unix(1_700_000_000, 0)
-	got, err := discovery.New(r, selector, time.Hour).Targets(t.Context(), now)
+	got, err := discovery.NewFinder(r, selector, time.Hour).Targets(t.Context(), now)
 	want := []storematch.Target{
 		{Identity: storematch.Identity{Job: "j", Instance: "gone"}},
 		{Identity: storematch.Identity{Job: "j", Instance: "x"}, Pod: "p", Namespace: "k", Cluster: "t", Live: true},
@@ -76,7 +78,7 @@ func TestTargets(t *testing.T) {
 	}
 
 	r.err = errors.New("no")
-	if _, err := discovery.New(r, selector, time.Hour).Targets(t.Context(), now); !errors.Is(err, r.err) {
+	if _, err := discovery.NewFinder(r, selector, time.Hour).Targets(t.Context(), now); !errors.Is(err, r.err) {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -87,7 +89,7 @@ func TestStores(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &recorder{alive: []labels.Labels{labels.FromStrings("store", "4", "address", "a:20160")}}
-	got, err := discovery.New(r, selector, time.Hour).Stores(t.Context(), time.Unix(1_700_000_000, 0))
+	got, err := discovery.NewFinder(r, selector, time.Hour).Stores(t.Context(), time.Unix(1_700_000_000, 0))
 	if want := []storematch.Store{{ID: "4", Address: "a:20160"}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

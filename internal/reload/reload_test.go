@@ -170,7 +170,9 @@ func gather(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 // scrapedClusters scrapes r. It returns the clusters of which a store is up.
 func scrapedClusters(t *testing.T, r *reload.Reloader) []string {
 	t.Helper()
-	scraped, err := r.Scrape(context.Background())
+	exporter, release := r.Acquire()
+	defer release()
+	scraped, err := exporter.Scrape(context.Background())
 	if err != nil {
 		t.Error(err)
 		return nil
