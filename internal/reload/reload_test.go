@@ -226,12 +226,14 @@ func startScrape(t *testing.T, r *reload.Reloader, u *upstream) <-chan []string 
 // checkClusters checks which clusters r reports and scrapes.
 func checkClusters(t *testing.T, r *reload.Reloader, want ...string) {
 	t.Helper()
-	if got := r.Clusters(); !slices.Equal(got, want) {
+	exporter, release := r.Acquire()
+	if got := exporter.Clusters(); !slices.Equal(got, want) {
 		t.Errorf("the exporter has the clusters %q, want %q", got, want)
 	}
-	if got := r.Config().Clusters; len(got) != 1 || got[0].Name != want[0] {
-		t.Errorf("the configuration is\n%swant the cluster %q", r.Config(), want)
+	if got := exporter.Config().Clusters; len(got) != 1 || got[0].Name != want[0] {
+		t.Errorf("the configuration is\n%swant the cluster %q", exporter.Config(), want)
 	}
+	release()
 	if got := scrapedClusters(t, r); !slices.Equal(got, want) {
 		t.Errorf("a scrape returns stores of the clusters %q, want %q", got, want)
 	}
