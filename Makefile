@@ -22,8 +22,7 @@ V        := github.com/prometheus/common/version
 LDFLAGS   = -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V).Branch=$(BRANCH) \
             -X $(V).BuildUser=$(BUILDER) -X $(V).BuildDate=$(DATE)
 
-# go ... leaves testdata out, where the simulator and the demo live.
-PACKAGES := ./... ./testdata/stack ./testdata/oracle ./testdata/tikvsim/... ./testdata/demo ./testdata/soak
+PACKAGES := ./...
 
 .PHONY: all build test unit lint fmt demo soak fuzz screenshots bench image release tools clean
 .DELETE_ON_ERROR:
@@ -35,9 +34,10 @@ build: ## The static binary.
 
 test: tools lint unit fuzz ## Vet, lint, and all tests against the real upstreams, with the race detector, and a little fuzzing.
 
-unit:
-	$(GO) test -race -timeout 15m $(PACKAGES)
+unit: ## The tests of all modules. Those of e2e need the tools.
+	$(GO) test -race $(PACKAGES)
 	cd examples && $(GO) test -race ./...
+	cd e2e && $(GO) test -race -timeout 15m ./...
 
 lint: $(BIN)/golangci-lint
 	$(GO) vet $(PACKAGES)
@@ -48,7 +48,7 @@ fmt: $(BIN)/golangci-lint
 	$(BIN)/golangci-lint fmt
 
 demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exporter and a federation Prometheus.
-	$(GO) build -o $(BIN)/demo ./testdata/demo
+	cd e2e && $(GO) build -o $(BIN)/demo ./demo
 	@exec $(BIN)/demo -exporter ./operator_store_exporter -prometheus $(BIN)/prometheus $(if $(DEMO_ONCE),-once)
 
 FUZZTIME ?= 3s
@@ -57,11 +57,11 @@ fuzz: ## Each fuzz target for FUZZTIME.
 		echo "$$target $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) ./$${target%:*}; done
 
 soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), with every answer checked.
-	$(GO) build -o $(BIN)/soak ./testdata/soak
+	cd e2e && $(GO) build -o $(BIN)/soak ./soak
 	@exec $(BIN)/soak -exporter ./operator_store_exporter $(if $(SOAK),-duration $(SOAK))
 
 screenshots: $(BIN)/prometheus $(BIN)/browser/.installed $(BIN)/browser/chromium ## The pictures of docs/images, taken anew.
-	SCREENSHOTS=docs/images $(GO) test -count=1 -run '^TestScreenshots$$' .
+	cd e2e && SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestScreenshots$$' .
 
 bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): three quarters of an hour.
 	cd bench && $(GO) build -o $(BIN)/bench . && exec $(BIN)/bench $(if $(BENCH_STORES),-stores $(BENCH_STORES))
@@ -148,7 +148,7 @@ $(BIN)/prometheus-old:
 	rm -r $(BIN)/old
 
 # What drives a browser, as the lock file has it. It brings no browser of its own.
-$(BIN)/browser/.installed: testdata/browser/package.json testdata/browser/package-lock.json testdata/browser/.npmrc
+$(BIN)/browser/.installed: e2e/browser/package.json e2e/browser/package-lock.json e2e/browser/.npmrc
 	@command -v npm >/dev/null || { echo "The test of the status page needs Node.js 20 or later with npm: install them and try again." >&2; exit 1; }
 	@mkdir -p $(@D)
 	cp $^ $(@D) && cd $(@D) && npm ci --loglevel=error

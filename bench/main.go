@@ -31,7 +31,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
-	"github.com/operator-store/operator_store_exporter/testdata/stack"
+	"github.com/operator-store/operator_store_exporter/e2e/stack"
 )
 
 type bench struct {

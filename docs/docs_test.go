@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package docs_test holds the documentation against the code.
+package docs_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/doctest"
+	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/storematch"
+)
+
+const (
+	module  = "github.com/operator-store/operator_store_exporter"
+	program = "operator_store_exporter"
+)
+
+func gaugeNames() []string {
+	var names []string
+	for _, g := range collector.Gauges {
+		names = append(names, g.Name)
+	}
+	return names
+}
+
+// docs/metrics.md has a row for each gauge and each query, and names each reason of a failure. The end-to-end tests hold
+// its list of the exporter's own metrics against a real page.
+func TestMetricsDocument(t *testing.T) {
+	document := doctest.Read(t, "docs/metrics.md")
+
+	for _, g := range collector.Gauges {
+		requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | %s | %s |\n", g.Name, g.Help, g.AbsentWhen))
+	}
+	names := gaugeNames()
+	for _, q := range collector.Queries() {
+		names = append(names, q.Name)
+		if q.Expr != "" {
+			expression := strings.ReplaceAll(q.Expr, "|", `\|`)
+			requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | `%s` |\n", q.Name, expression))
+		}
+	}
+	for _, reason := range httpclient.Reasons() {
+		names = append(names, string(reason))
+	}
+
+	isOwnMetric := func(name string) bool { return strings.HasPrefix(name, "operator_store_exporter_") }
+	documented := slices.DeleteFunc(doctest.FirstCells(document), isOwnMetric)
+	doctest.RequireSameSet(t, "docs/metrics.md", documented, names)
+	if !strings.Contains(document, "`operator_store_info`") {
+		t.Error("docs/metrics.md lacks operator_store_info")
+	}
+}
+
+// requireRow fails the test unless a file has a row.
+func requireRow(t *testing.T, file, row string) {
+	t.Helper()
+	if !strings.Contains(doctest.Read(t, file), row) {
+		t.Errorf("%s lacks the row\n%s", file, row)
+	}
+}
+
+func TestREADMEListsGauges(t *testing.T) {
+	_, table, _ := strings.Cut(doctest.Read(t, "README.md"), "## The gauges")
+	table, _, _ = strings.Cut(table, "## Configure it")
+	doctest.RequireSameSet(t, "README.md", doctest.FirstCells(table), gaugeNames())
+}
+
+// docs/configuration.md has each field of the configuration. The tests of the command line hold its flags.
+func TestConfigurationDocument(t *testing.T) {
+	document := doctest.Read(t, "docs/configuration.md")
+	var fields []string
+	var walk func(prefix string, of reflect.Type)
+	walk = func(prefix string, of reflect.Type) {
+		for f := range of.Fields() {
+			name, option, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			switch {
+			case !f.IsExported() || name == "-":
+			case option == "inline" && f.Type == reflect.TypeFor[config.Server]():
+				walk(prefix, f.Type)
+			case option == "inline":
+				requireClientFields(t, document, f.Type)
+			default:
+				fields = append(fields, prefix+name)
+				switch f.Type.Kind() {
+				case reflect.Struct:
+					walk(prefix+name+".", f.Type)
+				case reflect.Pointer:
+					walk(prefix+name+".", f.Type.Elem())
+				case reflect.Slice:
+					if f.Type.Elem().Kind() == reflect.Struct {
+						walk(prefix+name+"[].", f.Type.Elem())
+					}
+				}
+			}
+		}
+	}
+	walk("", reflect.TypeFor[config.Config]())
+
+	isFlag := func(name string) bool { return strings.HasPrefix(name, "--") }
+	documented := slices.DeleteFunc(doctest.FirstCells(document), isFlag)
+	doctest.RequireSameSet(t, "docs/configuration.md", documented, fields)
+}
+
+// requireClientFields fails the test unless a document names each field of the HTTP client's configuration.
+func requireClientFields(t *testing.T, document string, client reflect.Type) {
+	t.Helper()
+	for f := range client.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if name != "" && !strings.Contains(document, "`"+name+"`") {
+			t.Errorf("docs/configuration.md lacks the field %s of the HTTP client", name)
+		}
+	}
+}
+
+// .promu.yml builds the same binary as the Makefile.
+func TestPromuMatchesMakefile(t *testing.T) {
+	makefile, promu := doctest.Read(t, "Makefile"), doctest.Read(t, ".promu.yml")
+
+	var makeNames, promuNames []string
+	for _, m := range regexp.MustCompile(`-X \$\(V\)\.(\w+)=`).FindAllStringSubmatch(makefile, -1) {
+		if !slices.Contains(makeNames, m[1]) {
+			makeNames = append(makeNames, m[1])
+		}
+	}
+	version := regexp.MustCompile(`-X github\.com/prometheus/common/version\.(\w+)=`)
+	for _, m := range version.FindAllStringSubmatch(promu, -1) {
+		promuNames = append(promuNames, m[1])
+	}
+	doctest.RequireSameSet(t, ".promu.yml", promuNames, makeNames)
+
+	for _, flag := range []string{"-trimpath", "netgo", "-s -w"} {
+		if !strings.Contains(makefile, flag) || !strings.Contains(promu, flag) {
+			t.Errorf("the Makefile or .promu.yml lacks %s", flag)
+		}
+	}
+	if !strings.Contains(makefile, "CGO_ENABLED=0") || !strings.Contains(promu, "cgo: false") {
+		t.Error("the Makefile or .promu.yml does not disable cgo")
+	}
+}
+
+// docs/stores.md has the matching rules in the order of the code.
+func TestStoresDocument(t *testing.T) {
+	document := doctest.Read(t, "docs/stores.md")
+	last := 0
+	for _, rule := range storematch.RuleNames() {
+		at := strings.Index(document, "\n| "+rule+" | ")
+		if at <= last {
+			t.Errorf("docs/stores.md lacks the rule %q, or has it in another order", rule)
+		}
+		last = at
+	}
+}
+
+// docs/design.md lists each package with its doc comment, which is one sentence.
+func TestDesignDocument(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-f", "{{if .GoFiles}}{{.ImportPath}}\t{{.Name}}\t{{.Doc}}{{end}}", "./...")
+	list.Dir = doctest.Root(t)
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, document, _ := strings.Cut(doctest.Read(t, "docs/design.md"), "## Packages")
+
+	var packages []string
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		fields := strings.Split(line, "\t")
+		name := strings.TrimPrefix(strings.TrimPrefix(fields[0], module), "/")
+		does, ok := strings.CutPrefix(fields[2], "Package "+fields[1]+" ")
+		if name == "" {
+			name = "."
+			does, ok = strings.CutPrefix(fields[2], "Command "+program+" ")
+		}
+		if !ok {
+			t.Errorf("the doc comment of %s is %q", name, fields[2])
+		}
+		packages = append(packages, name)
+		if row := fmt.Sprintf("| `%s` | %s |\n", name, does); !strings.Contains(document, row) {
+			t.Errorf("docs/design.md lacks the row\n%s", row)
+		}
+	}
+	doctest.RequireSameSet(t, "docs/design.md", doctest.FirstCells(document), packages)
+}
+
+// docs/migrating.md has valid PromQL, and for every gauge an expression that the gauge replaces.
+func TestMigratingDocument(t *testing.T) {
+	document, metrics := doctest.Read(t, "docs/migrating.md"), doctest.Read(t, "docs/metrics.md")
+
+	var replacing []string
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| `([^`]+)` \\|$").FindAllStringSubmatch(document, -1)
+	for _, row := range rows {
+		requireKnownMetrics(t, row[1])
+		requireKnownMetrics(t, row[2])
+		name, _, _ := strings.Cut(row[2], " ")
+		replacing = append(replacing, name)
+	}
+	doctest.RequireSameSet(t, "docs/migrating.md", replacing, gaugeNames())
+
+	for _, block := range doctest.CodeBlocks(document, "promql") {
+		requireKnownMetrics(t, block)
+	}
+	for _, name := range regexp.MustCompile("`(operator_store_[a-z0-9_]+)`").FindAllStringSubmatch(document, -1) {
+		if !strings.Contains(metrics, "`"+name[1]+"`") {
+			t.Errorf("docs/migrating.md names %s, which docs/metrics.md lacks", name[1])
+		}
+	}
+}
+
+// requireKnownMetrics fails the test unless docs/metrics.md has each metric of the exporter in a PromQL expression.
+func requireKnownMetrics(t *testing.T, expression string) {
+	t.Helper()
+
+	root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
+	if err != nil {
+		t.Errorf("%s: %v", expression, err)
+		return
+	}
+	known := doctest.FirstCells(doctest.Read(t, "docs/metrics.md"))
+	for _, m := range slices.Concat(parser.ExtractSelectors(root)...) {
+		if m.Name != "__name__" || !strings.HasPrefix(m.Value, "operator_store_") {
+			continue
+		}
+		if !slices.ContainsFunc(known, m.Matches) {
+			t.Errorf("%s queries %s, which docs/metrics.md lacks", expression, m.Value)
+		}
+	}
+}
+
+// CONTRIBUTING.md lists each target of the Makefile that is meant for people, and names files that exist.
+func TestContributingDocument(t *testing.T) {
+	document, makefile := doctest.Read(t, "CONTRIBUTING.md"), doctest.Read(t, "Makefile")
+	phony := regexp.MustCompile(`(?m)^\.PHONY: (.+)$`).FindStringSubmatch(makefile)
+	targets := strings.Fields(phony[1])[1:] // Without all, which is build.
+
+	for _, m := range regexp.MustCompile("(?m)`make ([a-z]+)").FindAllStringSubmatch(document, -1) {
+		if !strings.Contains(phony[1]+" ", " "+m[1]+" ") || !strings.Contains(makefile, "\n"+m[1]+":") {
+			t.Errorf("CONTRIBUTING.md: the Makefile has no target %s", m[1])
+		}
+	}
+	var documented []string
+	for _, cell := range doctest.FirstCells(document) {
+		documented = append(documented, strings.TrimPrefix(cell, "make "))
+	}
+	doctest.RequireSameSet(t, "CONTRIBUTING.md", documented, targets)
+
+	for _, m := range regexp.MustCompile("`([a-z_0-9]+(?:/[a-z_]+)*(?:/|\\.go))`").FindAllStringSubmatch(document, -1) {
+		if _, err := os.Stat(filepath.Join(doctest.Root(t), m[1])); err != nil {
+			t.Errorf("CONTRIBUTING.md: %v", err)
+		}
+	}
+}
+
+// Links in the documents lead to files that exist.
+func TestLinks(t *testing.T) {
+	root := doctest.Root(t)
+	var documents []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*.md", "mixin/*.md"} {
+		matches, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, matches...)
+	}
+	if len(documents) < 12 {
+		t.Errorf("there are %d documents, want at least 12: %q", len(documents), documents)
+	}
+
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	for _, document := range documents {
+		content, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(content), -1) {
+			if _, err := os.Stat(path.Join(filepath.Dir(document), m[1])); err != nil {
+				t.Errorf("%s: %v", document, err)
+			}
+		}
+	}
+}

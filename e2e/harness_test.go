@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e tests the exporter as users run it: as a process, between real servers.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"go.uber.org/goleak"
+
+	"github.com/operator-store/operator_store_exporter/e2e/stack"
+)
+
+// root is the root of the repository, seen from the tests.
+const root = ".."
+
+// The servers and tools that `make tools` installs.
+const (
+	prometheusBinary      = root + "/.bin/prometheus"
+	oldPrometheusBinary   = root + "/.bin/prometheus-old"
+	victoriaMetricsBinary = root + "/.bin/victoria-metrics"
+	promtoolBinary        = root + "/.bin/promtool"
+	actionlintBinary      = root + "/.bin/actionlint"
+	browserTools          = root + "/.bin/browser"
+)
+
+// exporterBinary is the exporter with the race detector. TestMain builds it.
+var exporterBinary string
+
+// client sends the requests of the tests themselves.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+func TestMain(m *testing.M) {
+	dir, err := buildExporter()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+
+	goleak.VerifyTestMain(m,
+		goleak.Cleanup(func(code int) {
+			client.CloseIdleConnections()
+			_ = os.RemoveAll(dir)
+			os.Exit(code)
+		}),
+		// toxiproxy leaves goroutines behind if a connection ends in the middle of a chunk.
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"),
+		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"))
+}
+
+// buildExporter builds exporterBinary in a new directory, which it returns.
+func buildExporter() (string, error) {
+	dir, err := os.MkdirTemp("", "operator_store_e2e")
+	if err != nil {
+		return "", err
+	}
+
+	exporterBinary = filepath.Join(dir, "operator_store_exporter")
+	build := exec.Command("go", "build", "-race", "-o", exporterBinary, ".")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", errors.Join(fmt.Errorf("build the exporter: %w\n%s", err, out), os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// startProcess starts the exporter on a free port. When the test ends, the exporter must exit with status 0 on SIGTERM,
+// and the race detector must have found nothing.
+func startProcess(t *testing.T, args ...string) (*stack.Process, *logLines) {
+	t.Helper()
+
+	log := &logLines{}
+	cmd := exec.Command(exporterBinary, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	cmd.Stderr = log
+	process, err := stack.Start(t.Context(), "the exporter", cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() {
+		if err := process.Stop(); err != nil {
+			t.Errorf("the exporter ended with %v, want exit status 0:\n%s", err, process.Log())
+		}
+		if races := log.matching("DATA RACE"); len(races) > 0 {
+			t.Errorf("the race detector found data races:\n%s", strings.Join(log.matching(), "\n"))
+		}
+	})
+	return process, log
+}
+
+// startExporter is startProcess for tests that only need the URL and the log.
+func startExporter(t *testing.T, args ...string) (string, *logLines) {
+	t.Helper()
+
+	process, log := startProcess(t, args...)
+	return process.URL, log
+}
+
+// command runs a command of the exporter to its end. It returns the standard output, and an error that contains the
+// standard error if the exit status is not 0.
+func command(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), exporterBinary, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("%w: %s", err, &stderr)
+	}
+	if strings.Contains(stderr.String(), "DATA RACE") {
+		t.Errorf("the race detector found data races:\n%s", &stderr)
+	}
+	return stdout.String(), nil
+}
+
+// logLines keeps the lines written to it.
+type logLines struct {
+	mu      sync.Mutex
+	lines   []string
+	partial []byte
+}
+
+// Write implements io.Writer.
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.partial = append(l.partial, p...)
+	for {
+		line, rest, found := bytes.Cut(l.partial, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		l.lines = append(l.lines, string(line))
+		l.partial = rest
+	}
+}
+
+// wait returns the submatches of the first line that matches pattern, once there is such a line.
+func (l *logLines) wait(t *testing.T, pattern string) []string {
+	t.Helper()
+
+	expression := regexp.MustCompile(pattern)
+	var found []string
+	until(t, "a log line that matches "+pattern, func(context.Context) (bool, error) {
+		for _, line := range l.matching() {
+			if found = expression.FindStringSubmatch(line); found != nil {
+				return true, nil
+			}
+		}
+		return false, fmt.Errorf("the log is\n%s", strings.Join(l.matching(), "\n"))
+	})
+	return found
+}
+
+// matching returns the lines that contain all of words.
+func (l *logLines) matching(words ...string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	var lines []string
+	for _, line := range l.lines {
+		if containsAll(line, words) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func containsAll(s string, words []string) bool {
+	for _, w := range words {
+		if !strings.Contains(s, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// startPrometheus starts a real Prometheus that scrapes targets every interval.
+func startPrometheus(t *testing.T, name string, interval time.Duration, targets ...stack.Target) *stack.Process {
+	t.Helper()
+	return startPrometheusIn(t, t.TempDir(), name, interval, targets...)
+}
+
+// startPrometheusIn is startPrometheus with the data under dir.
+func startPrometheusIn(t *testing.T, dir, name string, interval time.Duration, targets ...stack.Target) *stack.Process {
+	t.Helper()
+
+	p, err := stack.Prometheus(t.Context(), name, prometheusBinary, dir, interval, targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Kill() })
+	return p
+}
+
+// until waits until done returns true. It fails the test after a minute.
+func until(t *testing.T, what string, done func(context.Context) (bool, error)) {
+	t.Helper()
+
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := stack.Until(ctx, what, done); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// query sends an instant query to an upstream without using code of the exporter. At is a Unix time, or "" for now.
+func query(ctx context.Context, upstream, expression, at string) ([]stack.Series, error) {
+	return stack.Query(ctx, client, upstream, expression, at)
+}
+
+// page is a metrics page: the value of each series by its name, with sorted labels.
+type page map[string]float64
+
+// scrape gets a metrics page as a Prometheus with the given scrape timeout does.
+func scrape(t *testing.T, url string, timeout time.Duration) page {
+	t.Helper()
+
+	p, err := tryScrape(t.Context(), url, timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func tryScrape(ctx context.Context, url string, timeout time.Duration) (page, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", fmt.Sprint(timeout.Seconds()))
+
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		return nil, fmt.Errorf("%s: %s: %s", url, resp.Status, body)
+	}
+	return parsePage(resp.Body)
+}
+
+func parsePage(body io.Reader) (page, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(body)
+	if err != nil {
+		return nil, err
+	}
+
+	p := page{}
+	for name, family := range families {
+		for _, m := range family.Metric {
+			metric := model.Metric{model.MetricNameLabel: model.LabelValue(name)}
+			for _, l := range m.Label {
+				metric[model.LabelName(l.GetName())] = model.LabelValue(l.GetValue())
+			}
+			p[metric.String()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	return p, nil
+}
+
+// with returns the series whose name begins with prefix and contains all of words.
+func (p page) with(prefix string, words ...string) page {
+	selected := page{}
+	for series, v := range p {
+		if strings.HasPrefix(series, prefix) && containsAll(series, words) {
+			selected[series] = v
+		}
+	}
+	return selected
+}
+
+// get sends a request without a body and returns the body of the response, which must have the given status.
+func get(ctx context.Context, method, url string, status int) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return nil, err
+	}
+
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != status {
+		err = fmt.Errorf("%s %s: %s: %s", method, url, resp.Status, body)
+	}
+	return body, err
+}
+
+// serve serves handler on loopback until the test ends.
+func serve(t *testing.T, handler http.Handler) string {
+	t.Helper()
+
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// writeFile writes a file into a new directory and returns its path.
+func writeFile(t *testing.T, name, content string) string {
+	t.Helper()
+
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package stack starts the servers of the demo and of the end-to-end tests, all of them on loopback.
+package stack
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a server that was started and listens.
+type Process struct {
+	Name string
+	URL  string // Such as http://127.0.0.1:41234, without a trailing slash.
+
+	cmd    *exec.Cmd
+	exited chan struct{} // Closed when the process has ended.
+	err    error         // Of the process, once it has ended.
+	log    *tail
+}
+
+// Both Prometheus and exporter-toolkit log the address they listen at, so a free port can be asked for.
+var listening = regexp.MustCompile(`msg="Listening on".* address=(127\.0\.0\.1:[0-9]+)`)
+
+// Start starts a server and waits until it says where it listens. The server is killed if ctx ends.
+func Start(ctx context.Context, name string, cmd *exec.Cmd) (*Process, error) {
+	p, address, err := launch(name, cmd)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-address:
+		p.URL = "http://" + a
+		return p, nil
+	case <-p.exited:
+		return nil, fmt.Errorf("%s ended before it listened: %w; it said:\n%s", name, p.err, p.log)
+	case <-ctx.Done():
+		_ = p.Kill()
+		return nil, fmt.Errorf("wait until %s listens: %w; it said:\n%s", name, ctx.Err(), p.log)
+	}
+}
+
+// launch starts a server. If the server logs the address at which it listens, the channel receives it. What the server
+// writes to its standard error is also written to cmd.Stderr if that is set.
+func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
+	tee := cmd.Stderr
+	cmd.Stderr = nil
+	var stderr io.Reader
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	if tee != nil {
+		stderr = io.TeeReader(stderr, tee)
+	}
+
+	cmd.SysProcAttr = childAttributes()
+	p := &Process{Name: name, cmd: cmd, exited: make(chan struct{}), log: &tail{}}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	address := make(chan string, 1)
+	go func() {
+		defer close(p.exited)
+		p.read(stderr, address)
+		p.err = cmd.Wait()
+	}()
+	return p, address, nil
+}
+
+func (p *Process) read(stderr io.Reader, address chan<- string) {
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	found := false
+	for lines.Scan() {
+		p.log.add(lines.Bytes())
+		if m := listening.FindSubmatch(lines.Bytes()); m != nil && !found {
+			found = true
+			address <- string(m[1])
+		}
+	}
+	_, _ = io.Copy(io.Discard, stderr)
+}
+
+// Stop ends the process as an init system does, and returns how it ended.
+func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
+
+// Kill ends the process at once.
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL) }
+
+func (p *Process) end(signal os.Signal) error {
+	_ = p.cmd.Process.Signal(signal) // It may have ended by itself.
+	<-p.exited
+	return p.err
+}
+
+// Signal sends a signal to the process.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// PID is the process' number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Log is the end of what the process wrote to its standard error.
+func (p *Process) Log() string { return p.log.String() }
+
+// tail keeps the last lines added to it.
+type tail struct {
+	mu    sync.Mutex
+	lines [][]byte
+}
+
+func (t *tail) add(line []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines = append(t.lines, bytes.Clone(line))
+	if len(t.lines) > 200 {
+		t.lines = t.lines[1:]
+	}
+}
+
+// String implements fmt.Stringer.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.Join(t.lines, []byte("\n")))
+}
+
+// Target is what a Prometheus scrapes.
+type Target struct {
+	Job, Instance string
+	Address       string // host:port
+	Path          string
+	Labels        map[string]string
+}
+
+// Prometheus starts binary with its data under dir, to scrape targets every interval.
+func Prometheus(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
+	if err := prepare(binary, dir, interval, targets); err != nil {
+		return nil, err
+	}
+	return Start(ctx, name, exec.CommandContext(ctx, binary,
+		"--config.file="+filepath.Join(dir, configFile), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0"))
+}
+
+// VictoriaMetrics starts binary as Prometheus does.
+func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
+	if err := prepare(binary, dir, interval, targets); err != nil {
+		return nil, err
+	}
+	address, err := FreeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, _, err := launch(name, exec.CommandContext(ctx, binary,
+		"-promscrape.config="+filepath.Join(dir, configFile), "-storageDataPath="+filepath.Join(dir, "data"), "-httpListenAddr="+address,
+		"-search.latencyOffset=1s", "-retentionPeriod=1d"))
+	if err != nil {
+		return nil, err
+	}
+	p.URL = "http://" + address
+	err = Until(ctx, name+" to listen", func(ctx context.Context) (bool, error) {
+		select {
+		case <-p.exited:
+			return true, nil
+		default:
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return false, err
+		}
+		return true, conn.Close()
+	})
+	select {
+	case <-p.exited:
+		return nil, fmt.Errorf("%s ended before it listened: %w; it said:\n%s", name, p.err, p.log)
+	default:
+	}
+	if err != nil {
+		_ = p.Kill()
+		return nil, fmt.Errorf("%w; it said:\n%s", err, p.log)
+	}
+	return p, nil
+}
+
+// FreeAddress is an address on loopback at which nobody listens, for a server that does not tell which one it took.
+func FreeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func prepare(binary, dir string, interval time.Duration, targets []Target) error {
+	if _, err := os.Stat(binary); err != nil {
+		return fmt.Errorf("there is no %s: make tools installs it", binary)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return Retarget(dir, interval, targets)
+}
+
+const configFile = "prometheus.yml"
+
+// Retarget rewrites the configuration of the Prometheus that has its data under dir, which reads it on SIGHUP.
+func Retarget(dir string, interval time.Duration, targets []Target) error {
+	return os.WriteFile(filepath.Join(dir, configFile), scrapeConfig(interval, targets), 0o644)
+}
+
+func scrapeConfig(interval time.Duration, targets []Target) []byte {
+	byJob := map[string][]Target{}
+	var jobs []string
+	for _, t := range targets {
+		if byJob[t.Job] == nil {
+			jobs = append(jobs, t.Job)
+		}
+		byJob[t.Job] = append(byJob[t.Job], t)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "global: {scrape_interval: %[1]dms, scrape_timeout: %[1]dms}\nscrape_configs:\n", interval.Milliseconds())
+	for _, job := range jobs {
+		fmt.Fprintf(&b, "- job_name: %q\n  static_configs:\n", job)
+		for _, t := range byJob[job] {
+			fmt.Fprintf(&b, "  - targets: [%q]\n    labels: {__metrics_path__: %q", t.Address, t.Path)
+			if t.Instance != "" {
+				fmt.Fprintf(&b, ", instance: %q", t.Instance)
+			}
+			for name, value := range t.Labels {
+				fmt.Fprintf(&b, ", %s: %q", name, value)
+			}
+			b.WriteString("}\n")
+		}
+	}
+	return b.Bytes()
+}
+
+// Until calls done again and again until it is true. The error of a wait in vain is the last one of done.
+func Until(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := done(ctx)
+		if ok {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// Host is the part of a URL such as http://127.0.0.1:41234 that a scrape config wants.
+func Host(url string) string { return strings.TrimPrefix(url, "http://") }
