@@ -348,7 +348,9 @@ func TestScrapeFinishesOnItsConfiguration(t *testing.T) {
 	if err := h.Reload(); err != nil { // It does not wait for the scrape.
 		t.Error(err)
 	}
-	if got := h.Clusters(); !slices.Equal(got, []string{"two"}) {
+	exporter, release := h.Acquire()
+	defer release()
+	if got := exporter.Clusters(); !slices.Equal(got, []string{"two"}) {
 		t.Errorf("the exporter has the clusters %q, want two", got)
 	}
 
@@ -422,7 +424,9 @@ func TestCloseClosesExporter(t *testing.T) {
 func TestCloseAfterFailedScrape(t *testing.T) {
 	h := newHarness(t, newUpstream(t, nil))
 
-	_, err := h.Scrape(t.Context(), "two")
+	exporter, release := h.Acquire()
+	_, err := exporter.Scrape(t.Context(), "two")
+	release()
 	if err == nil || !strings.Contains(err.Error(), `"two"`) {
 		t.Errorf("got the error %v, want one about the unknown cluster", err)
 	}
