@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pd asks PD, the placement driver of a TiKV cluster, for the cluster's stores.
+// Package pd gets the stores of a TiKV cluster from PD, its placement driver.
 package pd
 
 import (
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -17,91 +18,120 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// Client asks one PD, which may be several endpoints. It is safe for concurrent use.
+// Client queries the PD of one cluster, which may have several endpoints. It is safe for concurrent
+// use.
 type Client struct{ servers *httpclient.Servers }
 
-// New returns a client for cfg. The error says which credential or certificate can't be used.
+// New returns a client for cfg. The error says which credential or certificate cannot be used.
 func New(cfg config.PD) (*Client, error) {
 	servers, err := httpclient.New("pd", cfg.Server)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{servers}, nil
+
+	return &Client{servers: servers}, nil
 }
 
-// Close closes the connections that are not in use.
+// Close closes idle connections.
 func (c *Client) Close() { c.servers.Close() }
 
-// storesAnswer is PD's answer to GET /pd/api/v1/stores, as far as it is of use. Fields are left out where they are zero.
-type storesAnswer struct {
-	Stores []struct {
-		Store struct {
-			ID            uint64 `json:"id"`
-			Address       string `json:"address"`
-			StatusAddress string `json:"status_address"`
-			StateName     string `json:"state_name"`
-			Labels        []struct {
-				Key   string `json:"key"`
-				Value string `json:"value"`
-			} `json:"labels"`
-		} `json:"store"`
-	} `json:"stores"`
-}
-
-// Stores returns the TiKV stores that PD knows, in PD's order: those that are offline or down too, but no
-// tombstones and no TiFlash. That there is none is an error, for then PD has forgotten its cluster, or has none
-// yet. Errors are of type *httpclient.Error.
+// Stores returns the TiKV stores that PD knows, in PD's order. Stores that are offline or down are
+// included; tombstones and TiFlash are not. An empty list is an error, because it means that PD has
+// lost its data or that its cluster is not bootstrapped yet. Errors wrap an *httpclient.Error.
 func (c *Client) Stores(ctx context.Context) ([]storematch.Store, error) {
-	var found []storematch.Store
-	err := c.servers.Try(ctx, func(ctx context.Context, server int) error {
-		u := c.servers.URLs()[server].JoinPath("/pd/api/v1/stores")
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-		if err != nil {
-			return &httpclient.Error{Reason: httpclient.ReasonConnection, Request: "GET " + u.String(), Err: err}
-		}
-		_, body, err := c.servers.Do(ctx, req) //nolint:bodyclose // Do has read and closed it.
-		if err != nil {
-			return notBootstrapped(err)
-		}
-		if found, err = parse(body); err != nil {
-			return &httpclient.Error{Reason: httpclient.ReasonResponse, Request: "GET " + u.String(), Err: err, Hint: httpclient.HintURL}
-		}
-		return nil
+	var stores []storematch.Store
+	err := c.servers.Failover(ctx, func(ctx context.Context, base *url.URL) (err error) {
+		stores, err = c.storesFrom(ctx, base)
+		return err
 	})
-	return found, err
+
+	return stores, err
 }
 
-// notBootstrapped adds to PD's own words what they mean.
-func notBootstrapped(err error) error {
-	var e *httpclient.Error
-	if errors.As(err, &e) && strings.Contains(e.Err.Error(), "ErrNotBootstrapped") {
+// storesFrom returns the stores that one endpoint knows.
+func (c *Client) storesFrom(ctx context.Context, base *url.URL) ([]storematch.Store, error) {
+	u := base.JoinPath("/pd/api/v1/stores").String()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, &httpclient.Error{Reason: httpclient.ReasonConnection, Request: "GET " + u, Err: err}
+	}
+
+	body, err := c.servers.Do(ctx, req)
+	if err != nil {
+		return nil, explainNotBootstrapped(err)
+	}
+
+	stores, err := parseStores(body)
+	if err != nil {
+		return nil, &httpclient.Error{
+			Reason: httpclient.ReasonResponse, Request: "GET " + u, Err: err, Hint: httpclient.HintURL,
+			StatusCode: http.StatusOK,
+		}
+	}
+
+	return stores, nil
+}
+
+// explainNotBootstrapped adds a hint to PD's error for a cluster that has never had a store.
+func explainNotBootstrapped(err error) error {
+	if e, ok := httpclient.AsError(err); ok && strings.Contains(e.Err.Error(), "ErrNotBootstrapped") {
 		e.Hint = "the cluster has no store yet: start TiKV"
 	}
+
 	return err
 }
 
-func parse(body []byte) ([]storematch.Store, error) {
-	var answer storesAnswer
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("it is no list of stores: %w", err)
+// storesResponse is the part of PD's response to GET /pd/api/v1/stores that is used. PD omits
+// fields that are zero.
+type storesResponse struct {
+	Stores []struct {
+		Store storeMeta `json:"store"`
+	} `json:"stores"`
+}
+
+type storeMeta struct {
+	ID            uint64 `json:"id"`
+	Address       string `json:"address"`
+	StatusAddress string `json:"status_address"`
+	StateName     string `json:"state_name"`
+	Labels        []struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	} `json:"labels"`
+}
+
+// isTiFlash reports whether the store is TiFlash, which registers with PD like TiKV does.
+func (s storeMeta) isTiFlash() bool {
+	for _, l := range s.Labels {
+		if l.Key == "engine" && (l.Value == "tiflash" || l.Value == "tiflash_compute") {
+			return true
+		}
 	}
-	var found []storematch.Store
-next:
-	for _, s := range answer.Stores {
-		if s.Store.ID == 0 || s.Store.Address == "" || s.Store.StateName == "Tombstone" {
+
+	return false
+}
+
+func parseStores(body []byte) ([]storematch.Store, error) {
+	var response storesResponse
+	if err := json.Unmarshal(body, &response); err != nil {
+		return nil, fmt.Errorf("the response is not a list of stores: %w", err)
+	}
+
+	var stores []storematch.Store
+	for _, entry := range response.Stores {
+		s := entry.Store
+		if s.ID == 0 || s.Address == "" || s.StateName == "Tombstone" || s.isTiFlash() {
 			continue
 		}
-		for _, l := range s.Store.Labels {
-			if l.Key == "engine" && (l.Value == "tiflash" || l.Value == "tiflash_compute") {
-				continue next
-			}
-		}
-		found = append(found, storematch.Store{
-			ID: strconv.FormatUint(s.Store.ID, 10), Address: s.Store.Address, StatusAddress: s.Store.StatusAddress,
+		stores = append(stores, storematch.Store{
+			ID:            strconv.FormatUint(s.ID, 10),
+			Address:       s.Address,
+			StatusAddress: s.StatusAddress,
 		})
 	}
-	if len(found) == 0 {
-		return nil, errors.New("it lists no TiKV store")
+	if len(stores) == 0 {
+		return nil, errors.New("the response contains no TiKV store")
 	}
-	return found, nil
+
+	return stores, nil
 }

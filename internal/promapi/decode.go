@@ -13,47 +13,55 @@ import (
 	"github.com/prometheus/prometheus/promql"
 )
 
-// refused is what the query API says in place of an answer.
-type refused struct{ kind, message string }
+// apiError is an error that the query API returned with a status of 2xx.
+type apiError struct {
+	kind    string // Such as "execution".
+	message string
+}
 
 // Error implements error.
-func (r refused) Error() string { return r.message }
+func (e apiError) Error() string { return e.message }
+
+func (e apiError) timedOut() bool { return e.kind == "timeout" || e.kind == "canceled" }
 
 var (
-	errPartial = errors.New("it says isPartial: data is missing from it")
-	errLimit   = errors.New("over series_limit")
+	errPartial     = errors.New("the response is marked isPartial: it lacks data")
+	errSeriesLimit = errors.New("over series_limit")
 )
 
-// decoder reads answers of the query API as they are documented, and nothing else: what is null, of another type, or left
-// out would decode to a zero that looks like a number.
+// decoder decodes responses of the query API. It accepts what the API documents and nothing else.
+// Go's encoding/json is lenient: a value that is null, missing, or of another type would be decoded
+// as a zero, which looks like a number.
 type decoder struct {
-	seriesLimit int
-	partial     bool // An answer from which data is missing is taken.
+	seriesLimit  int
+	allowPartial bool // Responses that lack data are accepted.
 
-	words   map[string]string // Label names and values, of which there are far fewer than there are series.
-	builder labels.ScratchBuilder
+	interned map[string]string // Label names and values, which repeat from series to series.
+	builder  labels.ScratchBuilder
 }
 
-func newDecoder(seriesLimit int, partial bool) *decoder {
-	return &decoder{seriesLimit: seriesLimit, partial: partial, words: map[string]string{}}
+func newDecoder(seriesLimit int, allowPartial bool) *decoder {
+	return &decoder{seriesLimit: seriesLimit, allowPartial: allowPartial, interned: map[string]string{}}
 }
 
-// vector reads the answer to an instant query.
+// vector decodes the response to an instant query.
 func (d *decoder) vector(body []byte) (promql.Vector, error) {
 	var (
 		kind   string
 		result []byte
 	)
-	err := d.answer(body, func(data *jx.Decoder) error {
-		return data.ObjBytes(func(data *jx.Decoder, key []byte) (err error) {
+	// The result may precede its type, so it is decoded once the type is known.
+	err := d.response(body, func(data *jx.Decoder) error {
+		return data.ObjBytes(func(field *jx.Decoder, key []byte) (err error) {
 			switch string(key) {
 			case "resultType":
-				kind, err = data.Str()
+				kind, err = field.Str()
 			case "result":
-				result, err = data.Raw()
+				result, err = field.Raw()
 			default:
-				err = data.Skip()
+				err = field.Skip()
 			}
+
 			return err
 		})
 	})
@@ -61,108 +69,121 @@ func (d *decoder) vector(body []byte) (promql.Vector, error) {
 	case err != nil:
 		return nil, err
 	case kind != "vector":
-		return nil, fmt.Errorf("the answer is a %q where a vector is wanted", kind)
+		return nil, fmt.Errorf("the response is a %q, want a vector", kind)
 	}
-	// A series takes some hundred bytes: the guess saves most of the growing.
+
+	// A series has some hundred bytes. The estimate saves most of the growing.
 	vector := make(promql.Vector, 0, min(len(result)/200, d.seriesLimit))
 	err = jx.DecodeBytes(result).Arr(func(series *jx.Decoder) error {
 		if len(vector) == d.seriesLimit {
-			return errLimit
+			return errSeriesLimit
 		}
 		s, err := d.sample(series)
 		vector = append(vector, s)
+
 		return err
 	})
+
 	return vector, err
 }
 
-// series reads the answer of the series API.
+// series decodes the response of the series API.
 func (d *decoder) series(body []byte) ([]labels.Labels, error) {
 	var all []labels.Labels
-	err := d.answer(body, func(data *jx.Decoder) error {
+	err := d.response(body, func(data *jx.Decoder) error {
 		return data.Arr(func(series *jx.Decoder) error {
 			if len(all) == d.seriesLimit {
-				return errLimit
+				return errSeriesLimit
 			}
 			l, err := d.labels(series)
 			all = append(all, l)
+
 			return err
 		})
 	})
+
 	return all, err
 }
 
-// answer reads what all answers have, and their data by read.
-func (d *decoder) answer(body []byte, read func(*jx.Decoder) error) error {
+// response decodes what all responses have in common, and their data with decodeData.
+func (d *decoder) response(body []byte, decodeData func(*jx.Decoder) error) error {
 	var (
 		status  string
+		failed  apiError
 		partial bool
-		said    refused
-		data    bool
+		hasData bool
 	)
 	err := jx.DecodeBytes(body).ObjBytes(func(field *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "status":
 			status, err = field.Str()
 		case "errorType":
-			said.kind, err = field.Str()
+			failed.kind, err = field.Str()
 		case "error":
-			said.message, err = field.Str()
+			failed.message, err = field.Str()
 		case "isPartial":
 			partial, err = field.Bool()
 		case "data":
 			if field.Next() == jx.Null {
 				return field.Skip()
 			}
-			data = true
-			err = read(field)
-		default: // Among them warnings, which are annotations of PromQL too.
+			hasData = true
+			err = decodeData(field)
+		default: // This includes warnings, which may be annotations of PromQL.
 			err = field.Skip()
 		}
+
 		return err
 	})
+
 	switch {
-	case status == "error":
-		return said
+	case status == "error": // Even if the rest cannot be decoded.
+		return failed
 	case err != nil:
 		return err
 	case status != "success":
-		return fmt.Errorf("its status is %q", status)
-	case partial && !d.partial:
+		return fmt.Errorf("the status of the response is %q, want \"success\"", status)
+	case partial && !d.allowPartial:
 		return errPartial
-	case !data:
-		return errors.New("it has no data")
+	case !hasData:
+		return errors.New("the response has no data")
+	default:
+		return nil
 	}
-	return nil
 }
 
-// sample reads a series with its one sample.
+// sample decodes a series with its one sample.
 func (d *decoder) sample(series *jx.Decoder) (promql.Sample, error) {
-	s := promql.Sample{T: math.MinInt64}
+	const noTime = math.MinInt64
+
+	s := promql.Sample{T: noTime}
 	if series.Next() == jx.Null {
-		return s, errors.New("it holds a series that is null")
+		return s, errors.New("the response contains a series that is null")
 	}
+
 	err := series.ObjBytes(func(field *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "metric":
 			s.Metric, err = d.labels(field)
 		case "value":
-			s.T, s.F, err = value(field)
+			s.T, s.F, err = decodeValue(field)
 		case "histogram":
-			return errors.New("it holds a native histogram where a number is wanted")
+			return errors.New("the response contains a native histogram, want a number")
 		default:
 			err = field.Skip()
 		}
+
 		return err
 	})
-	if err == nil && s.T == math.MinInt64 {
-		err = fmt.Errorf("it holds a series without a value: %s", s.Metric)
+	if err == nil && s.T == noTime {
+		err = fmt.Errorf("the response contains a series without a value: %s", s.Metric)
 	}
+
 	return s, err
 }
 
-// value reads a pair of a time in seconds and a number in a string.
-func value(pair *jx.Decoder) (ms int64, v float64, err error) {
+// decodeValue decodes the two elements of a value: the time in seconds, and the number as a string.
+func decodeValue(pair *jx.Decoder) (ms int64, v float64, err error) {
 	n := 0
 	err = pair.Arr(func(item *jx.Decoder) error {
 		n++
@@ -170,6 +191,7 @@ func value(pair *jx.Decoder) (ms int64, v float64, err error) {
 		case 1:
 			seconds, err := item.Float64()
 			ms = int64(math.Round(seconds * 1000))
+
 			return err
 		case 2:
 			text, err := item.StrBytes()
@@ -177,37 +199,44 @@ func value(pair *jx.Decoder) (ms int64, v float64, err error) {
 				return err
 			}
 			v, err = strconv.ParseFloat(string(text), 64)
+
 			return err
 		default:
-			return errors.New("a value has more than a time and a number")
+			return errors.New("a value has more than two elements, want a time and a number")
 		}
 	})
 	if err == nil && n != 2 {
-		err = errors.New("a value has no number")
+		err = fmt.Errorf("a value has %d elements, want a time and a number", n)
 	}
+
 	return ms, v, err
 }
 
-// labels reads a label set.
+// labels decodes a label set.
 func (d *decoder) labels(set *jx.Decoder) (labels.Labels, error) {
 	d.builder.Reset()
 	err := set.ObjBytes(func(field *jx.Decoder, name []byte) error {
 		value, err := field.StrBytes()
-		d.builder.Add(d.word(name), d.word(value))
+		d.builder.Add(d.intern(name), d.intern(value))
+
 		return err
 	})
 	if err != nil {
 		return labels.EmptyLabels(), err
 	}
 	d.builder.Sort()
+
 	return d.builder.Labels(), nil
 }
 
-func (d *decoder) word(b []byte) string {
-	if w, ok := d.words[string(b)]; ok {
-		return w
+// intern returns b as a string. Equal strings share their memory: a response has far fewer
+// different label names and values than series.
+func (d *decoder) intern(b []byte) string {
+	if s, ok := d.interned[string(b)]; ok {
+		return s
 	}
-	w := string(b)
-	d.words[w] = w
-	return w
+	s := string(b)
+	d.interned[s] = s
+
+	return s
 }
