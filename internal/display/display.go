@@ -33,6 +33,12 @@ var units = []unit{
 	{suffix: gauge.Up, format: func(v float64, _ time.Time) string { return formatUp(v) }}, // The whole name.
 }
 
+// Shares of a disk above which its fill ratio is highlighted. The alerts have the same thresholds.
+const (
+	DiskFillWarning  = 0.8
+	DiskFillCritical = 0.9
+)
+
 // Human returns a gauge's value in a unit that people read. A Unix time becomes its age at now.
 func Human(name string, v float64, now time.Time) string {
 	for _, u := range units {

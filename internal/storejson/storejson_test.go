@@ -8,7 +8,6 @@ import (
 	"flag"
 	"math"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -37,43 +36,14 @@ func encode(t *testing.T, reports ...report.Report) string {
 	return out.String()
 }
 
-// selectGauges returns the built-in gauges with the given names.
-func selectGauges(t *testing.T, names ...string) []gauge.Gauge {
-	t.Helper()
-	var gauges []gauge.Gauge
-	for _, g := range gauge.Builtin() {
-		if slices.Contains(names, g.Name) {
-			gauges = append(gauges, g)
-		}
-	}
-	if len(gauges) != len(names) {
-		t.Fatalf("got %d of %d gauges", len(gauges), len(names))
-	}
-
-	return gauges
-}
-
-// values returns the values of a healthy store for some gauges.
-func values(gauges []gauge.Gauge) map[string]float64 {
-	all := reporttest.Values()
-	chosen := map[string]float64{}
-	for _, g := range gauges {
-		if v, ok := all[g.Name]; ok {
-			chosen[g.Name] = v
-		}
-	}
-
-	return chosen
-}
-
 // The document has the fields that scripts depend on, in the order of the documentation; absent values are null. The
 // gauges are fixed, so that a new gauge does not change the golden file. See TestEveryGaugeHasAField for all gauges.
 func TestDocument(t *testing.T) {
-	gauges := selectGauges(t, gauge.Up, "operator_store_qps", gauge.LatencyP95, gauge.LatencyP99, gauge.DiskUsed,
+	gauges := reporttest.Gauges(gauge.Up, "operator_store_qps", gauge.LatencyP95, gauge.LatencyP99, gauge.DiskUsed,
 		gauge.DiskAvailable, gauge.DiskTotal, gauge.DiskUtilization, gauge.DiskFill, gauge.CPUPercent, gauge.CPUCores,
 		"operator_store_raft_lag")
 	gauges = append(gauges, gauge.Gauge{Name: threads}, gauge.Gauge{Name: stall})
-	complete := values(gauges)
+	complete := reporttest.ValuesOf(gauges)
 	complete[threads] = 120
 
 	r := reporttest.Report("prod",

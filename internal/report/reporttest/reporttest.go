@@ -65,6 +65,33 @@ func StoreWith(gauges []gauge.Gauge, id, address string, values map[string]float
 	return s
 }
 
+// Gauges returns the built-in gauges with the given names, in that order. It panics if there is no such gauge.
+func Gauges(names ...string) []gauge.Gauge {
+	all := gauge.Builtin()
+	gauges := make([]gauge.Gauge, len(names))
+	for i, name := range names {
+		position := slices.IndexFunc(all, func(g gauge.Gauge) bool { return g.Name == name })
+		if position < 0 {
+			panic(fmt.Sprintf("reporttest: there is no gauge %s", name))
+		}
+		gauges[i] = all[position]
+	}
+
+	return gauges
+}
+
+// ValuesOf returns the values of Values for some gauges. A custom gauge has none.
+func ValuesOf(gauges []gauge.Gauge) map[string]float64 {
+	all, values := Values(), map[string]float64{}
+	for _, g := range gauges {
+		if v, ok := all[g.Name]; ok {
+			values[g.Name] = v
+		}
+	}
+
+	return values
+}
+
 // Values returns a value for every built-in gauge, as of a healthy store.
 func Values() map[string]float64 {
 	values := map[string]float64{
