@@ -16,8 +16,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 )
 
-// A unit is how the values of some gauges are formatted. By the naming rules of Prometheus, a gauge's name ends with
-// its unit.
+// A unit is how the values of some gauges are formatted. By the naming rules of Prometheus, a
+// gauge's name ends with its unit.
 type unit struct {
 	suffix string
 	format func(v float64, now time.Time) string
@@ -82,7 +82,8 @@ func Plural(n int, noun string) string {
 // maxNames is how many names Names lists.
 const maxNames = 5
 
-// Names lists names in quotes, only the first ones if there are many: `"a", "b", "c", "d", "e" and 3 more`.
+// Names lists names in quotes, only the first ones if there are many: `"a", "b", "c", "d", "e" and
+// 3 more`.
 func Names(names []string) string {
 	quoted := make([]string, min(len(names), maxNames))
 	for i := range quoted {
@@ -116,8 +117,8 @@ func formatUp(v float64) string {
 	return "down"
 }
 
-// formatAge returns how long ago a Unix time was. The time can be slightly in the future, because the clocks of two
-// servers differ; its age is 0 then.
+// formatAge returns how long ago a Unix time was. The time can be slightly in the future, because
+// the clocks of two servers differ; its age is 0 then.
 func formatAge(v float64, now time.Time) string {
 	return formatSeconds(math.Max(0, float64(now.UnixMilli())/1000-v)) + " ago"
 }
@@ -136,7 +137,8 @@ func formatNumber(v float64) string {
 	return significant(scaled) + prefix
 }
 
-// round returns v with three significant digits. Round before choosing a unit: 999,999 is 1M, not 1000k.
+// round returns v with three significant digits. Round before choosing a unit: 999,999 is 1M, not
+// 1000k.
 func round(v float64) float64 {
 	rounded, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64)
 	if err != nil {
@@ -150,8 +152,8 @@ func significant(v float64) string { return strconv.FormatFloat(round(v), 'g', -
 
 var bytePrefixes = []string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
 
-// formatBytes returns v in the unit in which it is below 1024. Values below 10 have one decimal, because an integer
-// would be too coarse.
+// formatBytes returns v in the unit in which it is below 1024. Values below 10 have one decimal,
+// because an integer would be too coarse.
 func formatBytes(v float64) string {
 	unit := 0
 	for ; math.Abs(v) >= 1023.5 && unit < len(bytePrefixes)-1; unit++ {
@@ -168,8 +170,8 @@ func formatBytes(v float64) string {
 	}
 }
 
-// formatSeconds returns v in a unit from microseconds to days. The bounds are where the rounded value would reach the
-// next unit.
+// formatSeconds returns v in a unit from microseconds to days. The bounds are where the rounded
+// value would reach the next unit.
 func formatSeconds(v float64) string {
 	switch {
 	case v < 0:

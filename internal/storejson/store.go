@@ -10,8 +10,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/report"
 )
 
-// leadingGauges are the gauges whose fields come first, in this order. All other gauges follow in the order of the
-// catalog: do not add a new gauge here.
+// leadingGauges are the gauges whose fields come first, in this order. All other gauges follow in
+// the order of the catalog: do not add a new gauge here.
 var leadingGauges = []string{
 	gauge.Up,
 	"operator_store_qps",
@@ -25,7 +25,8 @@ var leadingGauges = []string{
 	"operator_store_raft_lag",
 }
 
-// renamed are the fields that are not called like their gauge without its prefix, because they have another unit.
+// renamed are the fields that are not called like their gauge without its prefix, because they have
+// another unit.
 var renamed = map[string]struct {
 	field  string
 	factor float64
@@ -84,8 +85,8 @@ func newLayout(gauges []gauge.Gauge) layout {
 	return l
 }
 
-// newGaugeFields returns the fields of gauges. A custom gauge has no field if another field has its name; it is among
-// the metrics nevertheless.
+// newGaugeFields returns the fields of gauges. A custom gauge has no field if another field has its
+// name; it is among the metrics nevertheless.
 func newGaugeFields(gauges []string, positions map[string]int) []gaugeField {
 	var fields []gaugeField
 	used := map[string]bool{fieldCluster: true, fieldStoreID: true, fieldAddress: true, fieldMetrics: true}

@@ -36,8 +36,9 @@ func encode(t *testing.T, reports ...report.Report) string {
 	return out.String()
 }
 
-// The document has the fields that scripts depend on, in the order of the documentation; absent values are null. The
-// gauges are fixed, so that a new gauge does not change the golden file. See TestEveryGaugeHasAField for all gauges.
+// The document has the fields that scripts depend on, in the order of the documentation; absent
+// values are null. The gauges are fixed, so that a new gauge does not change the golden file. See
+// TestEveryGaugeHasAField for all gauges.
 func TestDocument(t *testing.T) {
 	gauges := reporttest.Gauges(gauge.Up, "operator_store_qps", gauge.LatencyP95, gauge.LatencyP99, gauge.DiskUsed,
 		gauge.DiskAvailable, gauge.DiskTotal, gauge.DiskUtilization, gauge.DiskFill, gauge.CPUPercent, gauge.CPUCores,

@@ -20,8 +20,8 @@ import (
 // Absent is shown in place of an absent value.
 const Absent = "-"
 
-// WriteTable writes one line per store; below the table, the problems, and why values are absent. A gauge that a
-// cluster does not have is shown as absent. Ages are relative to now.
+// WriteTable writes one line per store; below the table, the problems, and why values are absent. A
+// gauge that a cluster does not have is shown as absent. Ages are relative to now.
 func WriteTable(w Writer, reports []report.Report, now time.Time) error {
 	var out strings.Builder
 	if storeCount(reports) > 0 {

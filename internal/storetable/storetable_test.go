@@ -177,7 +177,10 @@ func TestWriteTableColors(t *testing.T) {
 		want   []string
 	}{
 		{name: "down", report: newReport("prod", gauges, store(0, 0)), want: []string{"\x1b[31mdown\x1b[0m"}},
-		{name: "disk at the first threshold", report: newReport("prod", gauges, store(1, 0.8)), want: []string{"  80.0%\n"}},
+		{
+			name: "disk at the first threshold", report: newReport("prod", gauges, store(1, 0.8)),
+			want: []string{"  80.0%\n"},
+		},
 		{
 			name: "disk above the first threshold", report: newReport("prod", gauges, store(1, 0.85)),
 			want: []string{"\x1b[33m85.0%\x1b[0m"},

@@ -4,7 +4,6 @@
 package reporttest
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -38,17 +37,18 @@ func Report(cluster string, stores ...report.Store) report.Report {
 	}
 }
 
-// Store returns a store that matches a target with the same address, and whose built-in gauges have values. Gauges
-// without a value are absent because there is no data.
+// Store returns a store that matches a target with the same address, and whose built-in gauges have
+// values. Gauges without a value are absent because there is no data.
 func Store(id, address string, values map[string]float64) report.Store {
 	return StoreWith(gauge.Builtin(), id, address, values)
 }
 
-// StoreWith is like Store for a report with other gauges. It panics if values has a gauge that is not among them.
+// StoreWith is like Store for a report with other gauges. It panics if values has a gauge that is
+// not among them.
 func StoreWith(gauges []gauge.Gauge, id, address string, values map[string]float64) report.Store {
 	for name := range values {
 		if !slices.ContainsFunc(gauges, func(g gauge.Gauge) bool { return g.Name == name }) {
-			panic(fmt.Sprintf("reporttest: there is no gauge %s", name))
+			panic("reporttest: there is no gauge " + name)
 		}
 	}
 
@@ -65,14 +65,15 @@ func StoreWith(gauges []gauge.Gauge, id, address string, values map[string]float
 	return s
 }
 
-// Gauges returns the built-in gauges with the given names, in that order. It panics if there is no such gauge.
+// Gauges returns the built-in gauges with the given names, in that order. It panics if there is no
+// such gauge.
 func Gauges(names ...string) []gauge.Gauge {
 	all := gauge.Builtin()
 	gauges := make([]gauge.Gauge, len(names))
 	for i, name := range names {
 		position := slices.IndexFunc(all, func(g gauge.Gauge) bool { return g.Name == name })
 		if position < 0 {
-			panic(fmt.Sprintf("reporttest: there is no gauge %s", name))
+			panic("reporttest: there is no gauge " + name)
 		}
 		gauges[i] = all[position]
 	}
@@ -118,7 +119,8 @@ func Values() map[string]float64 {
 	return values
 }
 
-// typicalValue returns a value that fits the unit of a gauge, and differs from those of the gauges next to it.
+// typicalValue returns a value that fits the unit of a gauge, and differs from those of the gauges
+// next to it.
 func typicalValue(name string, position int) float64 {
 	switch {
 	case strings.HasSuffix(name, "_timestamp_seconds"):
