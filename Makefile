@@ -12,6 +12,8 @@ VICTORIA_VERSION      := v1.150.0
 GOLANGCI_LINT_VERSION := v2.15.0
 CYCLONEDX_VERSION     := v1.10.0
 ACTIONLINT_VERSION    := v1.7.12
+MARKDOWNLINT_VERSION  := $(shell sed -n 's|.*"markdownlint-cli2": "\(.*\)".*|\1|p' tools/markdownlint/package.json)
+VALE_VERSION          := $(shell sed -n 's|.*github.com/vale-cli/vale/v3 \(v[^ ]*\).*|\1|p' tools/vale/go.mod)
 
 VERSION  := $(shell cat VERSION)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)
@@ -24,7 +26,7 @@ LDFLAGS   = -s -w -X $(V).Version=$(VERSION) -X $(V).Revision=$(REVISION) -X $(V
 
 PACKAGES := ./...
 
-.PHONY: all build test unit lint fmt demo soak fuzz screenshots bench image release tools clean
+.PHONY: all build test unit lint lint-go lint-layout lint-markdown lint-prose fmt demo soak fuzz screenshots bench image release tools clean
 .DELETE_ON_ERROR:
 
 all: build
@@ -39,13 +41,31 @@ unit: ## The tests of all modules. Those of e2e need the tools.
 	cd examples && $(GO) test -race ./...
 	cd e2e && $(GO) test -race -timeout 15m ./...
 
-lint: $(BIN)/golangci-lint
-	$(GO) vet $(PACKAGES)
-	$(BIN)/golangci-lint run $(PACKAGES)
-	cd examples && $(BIN)/golangci-lint run ./...
+# The modules of this repository, and all of its files.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard */go.mod))
+FILES    = $(wildcard $(shell git ls-files --cached --others --exclude-standard))
 
-fmt: $(BIN)/golangci-lint
-	$(BIN)/golangci-lint fmt
+lint: lint-go lint-layout lint-markdown lint-prose ## Linters for code, comments and documentation; with -k, all of them run.
+
+lint-go: $(BIN)/golangci-lint
+	@failed=0; for module in $(MODULES); do echo "lint $$module"; \
+		(cd $$module && $(GO) vet ./... && $(BIN)/golangci-lint run ./...) || failed=1; done; exit $$failed
+
+lint-layout:
+	@LC_ALL=C tools/check-layout $(filter %.go %.yml %.yaml .ci/% Dockerfile Makefile,$(FILES))
+
+lint-markdown: $(BIN)/markdownlint/.installed
+	@$(BIN)/markdownlint/node_modules/.bin/markdownlint-cli2 --config tools/markdownlint/.markdownlint-cli2.yaml \
+		$(filter %.md,$(FILES))
+
+lint-prose: $(BIN)/vale
+	@$(BIN)/vale --config=tools/vale/vale.ini test tools/vale/styles
+	@$(BIN)/vale --config=tools/vale/vale.ini --output=line \
+		$(filter-out LICENSE %.png %.mod %.sum %/package-lock.json tools/vale/styles/%,$(FILES))
+
+fmt: $(BIN)/golangci-lint ## Formats the code and adds missing blank lines.
+	@set -e; for module in $(MODULES); do \
+		(cd $$module && $(BIN)/golangci-lint fmt && $(BIN)/golangci-lint run --enable-only=wsl_v5 --fix ./...); done
 
 demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exporter and a federation Prometheus.
 	cd e2e && $(GO) build -o $(BIN)/demo ./demo
@@ -79,6 +99,7 @@ release: $(BIN)/cyclonedx-gomod ## Tarballs of the commit for every platform in 
 	@cat .tarballs/sha256sums.txt
 
 tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/actionlint $(BIN)/prometheus-old $(BIN)/victoria-metrics \
+	$(BIN)/markdownlint/.installed $(BIN)/vale \
 	$(BIN)/browser/.installed $(BIN)/browser/chromium
 
 # Of what the build says every hundredth package is shown, and everything that is no package: errors.
@@ -130,6 +151,27 @@ $(BIN)/.actionlint-$(ACTIONLINT_VERSION):
 	@mkdir -p $(BIN)
 	GOBIN=$(BIN) $(GO) install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 	@touch $@
+
+$(BIN)/vale: $(BIN)/.vale-$(VALE_VERSION)
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+# Its parsers are generated C code with warnings.
+$(BIN)/.vale-$(VALE_VERSION):
+	@mkdir -p $(BIN)
+	@echo "Building vale $(VALE_VERSION): a minute, the first time only."
+	cd tools/vale && CGO_CFLAGS='-O2 -w' GOBIN=$(BIN) $(GO) install -ldflags '-s -w -X main.version=$(VALE_VERSION)' \
+		github.com/vale-cli/vale/v3/cmd/vale
+	@touch $@
+
+$(BIN)/markdownlint/.installed: $(BIN)/.markdownlint-$(MARKDOWNLINT_VERSION)
+	@test -e $@ || { rm $<; $(MAKE) $<; }
+
+$(BIN)/.markdownlint-$(MARKDOWNLINT_VERSION):
+	@command -v npm >/dev/null || { echo "Linting Markdown needs Node.js 20 or later with npm." >&2; exit 1; }
+	@mkdir -p $(BIN)/markdownlint
+	cp tools/markdownlint/{package.json,package-lock.json,.npmrc} $(BIN)/markdownlint
+	cd $(BIN)/markdownlint && npm ci --loglevel=error
+	@touch $(BIN)/markdownlint/.installed $@
 
 $(BIN)/cyclonedx-gomod: $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
