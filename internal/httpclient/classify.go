@@ -55,7 +55,6 @@ func connectionHint(err error) string {
 		op          *net.OpError
 		certificate *tls.CertificateVerificationError
 		record      tls.RecordHeaderError
-		alert       tls.AlertError
 		lookup      *net.DNSError
 	)
 
@@ -71,7 +70,7 @@ func connectionHint(err error) string {
 			"or server_name to the name it is for"
 	case errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the server does not speak TLS: use http:// in url"
-	case errors.As(err, &alert):
+	case errors.As(err, &op) && op.Op == "remote error": // How crypto/tls returns an alert.
 		return "the server refused the TLS handshake: check cert_file and key_file of tls_config"
 	case errors.As(err, &lookup):
 		return "the host name cannot be resolved: is the host in url right?"
