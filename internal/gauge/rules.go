@@ -77,7 +77,7 @@ func newRuleGroup(cluster config.Cluster, lookback time.Duration) (ruleGroup, er
 	tikv := promqlexpr.LastOverTime(promqlexpr.MustParse(`tikv_store_size_bytes{type="available"}`), lookback)
 	group := ruleGroup{Name: "operator_store_" + cluster.Name}
 	for _, g := range catalog.gauges {
-		e := catalog.rule(g, time.Duration(cluster.RateWindow))
+		e := catalog.Rule(g, time.Duration(cluster.RateWindow))
 		if !e.AllMetricsHavePrefix("tikv_") {
 			e = promqlexpr.AndOn(e, tikv, model.JobLabel, model.InstanceLabel)
 		}
@@ -92,10 +92,10 @@ func newRuleGroup(cluster config.Cluster, lookback time.Duration) (ruleGroup, er
 	return group, nil
 }
 
-// rule returns PromQL for the values of g for all targets. Only built-in expressions get the rate window: a custom
+// Rule returns PromQL for the values of g for all targets. Only built-in expressions get the rate window: a custom
 // expression has ranges of its own.
-func (c *Catalog) rule(g Gauge, rateWindow time.Duration) promqlexpr.Expr {
-	e := g.source.rule(func(name string) promqlexpr.Expr { return c.rule(c.gauges[c.index[name]], rateWindow) })
+func (c *Catalog) Rule(g Gauge, rateWindow time.Duration) promqlexpr.Expr {
+	e := g.source.rule(func(name string) promqlexpr.Expr { return c.Rule(c.gauges[c.index[name]], rateWindow) })
 	for _, q := range g.source.queries() {
 		if q.Shape != Custom {
 			e = e.WithRange(rateWindow)
