@@ -13,71 +13,124 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
 )
 
-// The queries that somebody would write by hand, one a metric for all stores.
-var batched = []string{
-	`up{job="tikv"}`,
-	`timestamp(tikv_store_size_bytes{type="available"})`,
-	`sum by (job, instance) (rate(tikv_storage_command_total[1m]))`,
-	`sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[1m]))`,
-	`sum by (job, instance, type) (tikv_store_size_bytes{type=~"used|available|capacity"})`,
-	`sum by (job, instance) (rate(process_cpu_seconds_total{job="tikv"}[1m]))`,
-	`sum by (job, instance) (tikv_server_cpu_cores_quota)`,
-	`sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[1m]))`,
-}
+// catalog has the built-in gauges.
+var catalog = newCatalog()
 
-// The queries that a client asks for each store, $i.
-var perStore = []string{
-	`sum(rate(tikv_storage_command_total{instance="$i"}[1m]))`,
-	`histogram_quantile(0.99, sum by (le) (rate(tikv_grpc_msg_duration_seconds_bucket{instance="$i"}[1m])))`,
-	`tikv_store_size_bytes{type="used",instance="$i"}`,
-	`tikv_store_size_bytes{type="capacity",instance="$i"}`,
-	`rate(process_cpu_seconds_total{job="tikv",instance="$i"}[1m])`,
-}
-
-// The rules that record the same gauges.
-func rules() string {
-	b := &strings.Builder{}
-	b.WriteString("groups:\n- name: gauges\n  interval: 15s\n  rules:\n")
-	grpc := `sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[1m]))`
-	size := func(kind string) string { return `sum by (job, instance) (tikv_store_size_bytes{type="` + kind + `"})` }
-	for i, expression := range []string{
-		`sum by (job, instance) (rate(tikv_storage_command_total[1m]))`,
-		`sum by (job, instance) (rate(tikv_grpc_msg_duration_seconds_bucket{le="+Inf"}[1m]))`,
-		`histogram_quantile(0.95, ` + grpc + `)`, `histogram_quantile(0.99, ` + grpc + `)`,
-		size("used"), size("available"), size("capacity"),
-		size("used") + " / " + size("capacity"), "1 - " + size("available") + " / " + size("capacity"),
-		`100 * sum by (job, instance) (rate(process_cpu_seconds_total{job="tikv"}[1m]))`,
-		`sum by (job, instance) (tikv_server_cpu_cores_quota)`,
-		`histogram_quantile(0.99, sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket[1m])))`,
-		`max by (job, instance) (up{job="tikv"})`, `max by (job, instance) (timestamp(tikv_store_size_bytes{type="available"}))`,
-	} {
-		fmt.Fprintf(b, "  - {record: %s, expr: '%s'}\n", recorded[i], expression)
+func newCatalog() *gauge.Catalog {
+	c, err := gauge.NewCatalog(nil)
+	if err != nil {
+		panic(err) // The built-in gauges are always valid.
 	}
-	return b.String()
+	return c
 }
 
-// pool keeps connections alive, as everybody does who is measured.
-var pool = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+// handwritten are the queries that you would write by hand: the queries that the gauges are
+// computed from, each over all stores and buckets. Queries that the exporter needs only to detect
+// replicas and restarts are not part of them.
+var handwritten = gaugeQueries()
 
-// ask asks one query, and reads the answer as a client would. It returns the samples that upstream touched, if it was asked for them.
-func ask(ctx context.Context, base, query string, at time.Time, stats bool) (series int, samples float64, err error) {
+func gaugeQueries() []string {
+	needed := map[*gauge.Query]bool{}
+	for i := range catalog.Gauges() {
+		for _, q := range catalog.Needs(i) {
+			needed[q] = true
+		}
+	}
+
+	var expressions []string
+	for _, q := range catalog.Queries() {
+		if needed[q] {
+			expressions = append(expressions, q.Expr.String())
+		}
+	}
+
+	return expressions
+}
+
+// perStore are the queries of a client that queries store by store. $instance is the instance of
+// the store.
+var perStore = []string{
+	`sum(rate(tikv_storage_command_total{instance="$instance"}[1m]))`,
+	`histogram_quantile(0.99, sum by (le) (rate(tikv_grpc_msg_duration_seconds_bucket{instance="$instance"}[1m])))`,
+	`tikv_store_size_bytes{type="used",instance="$instance"}`,
+	`tikv_store_size_bytes{type="capacity",instance="$instance"}`,
+	`rate(process_cpu_seconds_total{job="tikv",instance="$instance"}[1m])`,
+}
+
+// runHandwritten sends the handwritten queries, all in parallel.
+func runHandwritten(ctx context.Context, base string, stores int) error {
+	at := time.Now()
+
+	return inParallel(len(handwritten), len(handwritten), func(i int) error {
+		response, err := queryInstant(ctx, base, handwritten[i], at, false)
+		if err == nil && response.series < stores {
+			err = fmt.Errorf("%s returned %d series for %d stores: add its series to addStore in bench/data.go",
+				handwritten[i], response.series, stores)
+		}
+		return err
+	})
+}
+
+// runStoreByStore sends the queries of one store after another, at most limit in parallel.
+func runStoreByStore(ctx context.Context, base string, stores, limit int) error {
+	at := time.Now()
+
+	return inParallel(stores*len(perStore), limit, func(i int) error {
+		query := strings.ReplaceAll(perStore[i%len(perStore)], "$instance", instance(i/len(perStore)))
+		response, err := queryInstant(ctx, base, query, at, false)
+		if err == nil && response.series != 1 {
+			err = fmt.Errorf("%s returned %d series, want 1", query, response.series)
+		}
+		return err
+	})
+}
+
+// samplesRead returns the number of samples that upstream reads for queries.
+func samplesRead(ctx context.Context, base string, queries []string, at time.Time) (float64, error) {
+	total := 0.0
+	for _, q := range queries {
+		response, err := queryInstant(ctx, base, q, at, true)
+		if err != nil {
+			return 0, err
+		}
+		total += response.samples
+	}
+
+	return total, nil
+}
+
+// httpClient keeps connections alive, as all clients that are measured do.
+var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+// instantResponse is the part of the response to an instant query that is checked.
+type instantResponse struct {
+	series  int
+	samples float64 // The samples that upstream read, if the statistics were requested.
+}
+
+// queryInstant sends an instant query and decodes the response as a client would.
+func queryInstant(ctx context.Context, base, query string, at time.Time, statistics bool) (instantResponse, error) {
 	form := url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', -1, 64)}}
-	if stats {
+	if statistics {
 		form.Set("stats", "all")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/query", strings.NewReader(form.Encode()))
+	body := strings.NewReader(form.Encode())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/query", body)
 	if err != nil {
-		return 0, 0, err
+		return instantResponse{}, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := pool.Do(req)
+
+	resp, err := httpClient.Do(req)
 	if err != nil {
-		return 0, 0, err
+		return instantResponse{}, err
 	}
 	defer resp.Body.Close()
-	var answer struct {
+	var decoded struct {
 		Status string
 		Error  string
 		Data   struct {
@@ -90,77 +143,61 @@ func ask(ctx context.Context, base, query string, at time.Time, stats bool) (ser
 			}
 		}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return 0, 0, err
+	if err := json.NewDecoder(resp.Body).Decode(&decoded); err != nil {
+		return instantResponse{}, err
 	}
-	if answer.Status != "success" {
-		return 0, 0, fmt.Errorf("%s: %s", query, answer.Error)
+
+	if decoded.Status != "success" {
+		return instantResponse{}, fmt.Errorf("%s: %s", query, decoded.Error)
 	}
-	return len(answer.Data.Result), answer.Data.Stats.Samples.TotalQueryableSamples, nil
+
+	return instantResponse{
+		series:  len(decoded.Data.Result),
+		samples: decoded.Data.Stats.Samples.TotalQueryableSamples,
+	}, nil
 }
 
-// byHand asks the batched queries all at once.
-func byHand(ctx context.Context, base string, _ int) error {
-	at := time.Now()
-	return each(len(batched), len(batched), func(i int) error {
-		n, _, err := ask(ctx, base, batched[i], at, false)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("%s: no series", batched[i])
-		}
-		return err
-	})
-}
-
-// storeByStore asks the queries of one store after the other, so many at once.
-func storeByStore(atOnce int) func(context.Context, string, int) error {
-	return func(ctx context.Context, base string, stores int) error {
-		at := time.Now()
-		return each(stores*len(perStore), atOnce, func(i int) error {
-			query := strings.ReplaceAll(perStore[i%len(perStore)], "$i", fmt.Sprintf("tikv-%d:20180", i/len(perStore)))
-			n, _, err := ask(ctx, base, query, at, false)
-			if err == nil && n != 1 {
-				err = fmt.Errorf("%s: %d series", query, n)
-			}
-			return err
-		})
-	}
-}
-
-// each calls f for 0 … n-1, so many at once.
-func each(n, atOnce int, f func(int) error) error {
+// inParallel calls f for 0 to n-1, with at most limit calls in parallel. It returns one of the
+// errors.
+func inParallel(n, limit int, f func(int) error) error {
 	var (
-		all   sync.WaitGroup
-		mu    sync.Mutex
-		first error
+		workers  sync.WaitGroup
+		mu       sync.Mutex
+		firstErr error
 	)
 	next := make(chan int)
-	for range atOnce {
-		all.Go(func() {
+	for range limit {
+		workers.Go(func() {
 			for i := range next {
 				if err := f(i); err != nil {
 					mu.Lock()
-					first = err
+					if firstErr == nil {
+						firstErr = err
+					}
 					mu.Unlock()
 				}
 			}
 		})
 	}
+
 	for i := range n {
 		next <- i
 	}
 	close(next)
-	all.Wait()
-	return first
+	workers.Wait()
+
+	return firstErr
 }
 
-// get gets a page, and returns its body.
+// get returns the body of a page.
 func get(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", "300")
-	resp, err := pool.Do(req)
+
+	resp, err := httpClient.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -169,5 +206,6 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", url, resp.Status)
 	}
+
 	return body, err
 }
