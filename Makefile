@@ -1,4 +1,5 @@
-# Everything that the targets need beside Go, Node.js, make and git is installed into .bin, which git ignores.
+# Builds, tests, and releases the exporter. You need Go, Node.js, make, and git; all other tools are
+# installed into .bin, which git ignores.
 
 SHELL       := bash
 .SHELLFLAGS := -o pipefail -c
@@ -31,12 +32,12 @@ PACKAGES := ./...
 
 all: build
 
-build: ## The static binary.
+build: ## Build the static binary.
 	CGO_ENABLED=0 $(GO) build -trimpath -tags netgo -ldflags '$(LDFLAGS)' -o operator_store_exporter .
 
-test: tools lint unit fuzz ## Vet, lint, and all tests against the real upstreams, with the race detector, and a little fuzzing.
+test: tools lint unit fuzz ## Run vet, the linters, all tests with the race detector against real upstreams, and short fuzzing.
 
-unit: ## The tests of all modules. Those of e2e need the tools.
+unit: ## Run the tests of all modules. The tests in e2e need the tools.
 	$(GO) test -race $(PACKAGES)
 	cd examples && $(GO) test -race ./...
 	cd e2e && $(GO) test -race -timeout 15m ./...
@@ -67,34 +68,35 @@ fmt: $(BIN)/golangci-lint ## Formats the code and adds missing blank lines.
 	@set -e; for module in $(MODULES); do \
 		(cd $$module && $(BIN)/golangci-lint fmt && $(BIN)/golangci-lint run --enable-only=wsl_v5 --fix ./...); done
 
-demo: build $(BIN)/prometheus ## Six simulated stores, their Prometheus, the exporter and a federation Prometheus.
+demo: build $(BIN)/prometheus ## Run six simulated stores, their Prometheus, the exporter, and a federation Prometheus.
 	cd e2e && $(GO) build -o $(BIN)/demo ./demo
 	@exec $(BIN)/demo -exporter ./operator_store_exporter -prometheus $(BIN)/prometheus $(if $(DEMO_ONCE),-once)
 
 FUZZTIME ?= 3s
-fuzz: ## Each fuzz target for FUZZTIME.
+fuzz: ## Run each fuzz target for FUZZTIME.
 	@set -e; for target in internal/storematch:FuzzMatchStores config:FuzzLoad internal/promqlexpr:FuzzOneOf internal/promqlexpr:FuzzTransform collector:FuzzQueries collector:FuzzQuantile internal/promapi:FuzzAnswer internal/statuspage:FuzzPage; do \
 		echo "$$target $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) ./$${target%:*}; done
 
-soak: build ## Faults and reloads at random under many scrapers, for SOAK (5m), with every answer checked.
+soak: build ## Inject random faults and reloads for SOAK (5m) and check every response to many scrapers.
 	cd e2e && $(GO) build -o $(BIN)/soak ./soak
 	@exec $(BIN)/soak -exporter ./operator_store_exporter $(if $(SOAK),-duration $(SOAK))
 
-screenshots: $(BIN)/prometheus $(BIN)/browser/.installed $(BIN)/browser/chromium ## The pictures of docs/images, taken anew.
+screenshots: $(BIN)/prometheus $(BIN)/browser/.installed $(BIN)/browser/chromium ## Retake the screenshots in docs/images.
 	cd e2e && SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count=1 -run '^TestScreenshots$$' .
 
-bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compares a scrape with the other ways to the same numbers, for BENCH_STORES (3,30,300,1000,3000): three quarters of an hour.
+# BENCH_STORES lists the numbers of stores to measure: 3,30,300,1000,3000 by default.
+bench: build $(BIN)/prometheus $(BIN)/vmalert ## Compare a scrape with alternatives. Takes about 45 minutes.
 	cd bench && $(GO) build -o $(BIN)/bench . && exec $(BIN)/bench $(if $(BENCH_STORES),-stores $(BENCH_STORES))
 
 PODMAN ?= podman
-image: build ## An image of the binary, for this platform.
+image: build ## Build a container image with the binary, for this platform.
 	$(PODMAN) build -t operator_store_exporter:$(VERSION) .
 
-# A release tells of its commit, not of where and when it was built.
+# A release binary records its commit, not where and when it was built.
 release: BRANCH  := HEAD
 release: BUILDER := release
 release: DATE    := $(shell TZ=UTC git show -s --format=%cd --date=format-local:%Y%m%d-%H:%M:%S HEAD 2>/dev/null)
-release: $(BIN)/cyclonedx-gomod ## Tarballs of the commit for every platform in .tarballs, with checksums and the modules in them.
+release: $(BIN)/cyclonedx-gomod ## Build tarballs of the commit for all platforms in .tarballs, with checksums and module lists.
 	VERSION='$(VERSION)' LDFLAGS='$(LDFLAGS)' GO='$(GO)' CYCLONEDX='$<' .ci/release
 	@cat .tarballs/sha256sums.txt
 
@@ -102,16 +104,18 @@ tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/actionlint 
 	$(BIN)/markdownlint/.installed $(BIN)/vale \
 	$(BIN)/browser/.installed $(BIN)/browser/chromium
 
-# Of what the build says every hundredth package is shown, and everything that is no package: errors.
+# Filters the output of go install -v: shows the number of steps after every hundred packages, and
+# all lines that are not package names, such as errors.
 PROGRESS := / / && !/^go: downloading/ { print; fflush() } NR % 100 == 0 { print NR " steps"; fflush() }
 
-# All service discoveries are left out: they are most of Prometheus' build, and nothing here uses them.
+# Built without service discoveries: they take most of the build time of Prometheus, and nothing here
+# uses them.
 $(BIN)/prometheus $(BIN)/promtool: $(BIN)/.prometheus-$(PROMETHEUS_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
 
 $(BIN)/.prometheus-$(PROMETHEUS_VERSION):
 	@mkdir -p $(BIN)
-	@echo "Building Prometheus $(PROMETHEUS_VERSION): some minutes, the first time only."
+	@echo "Building Prometheus $(PROMETHEUS_VERSION). This takes a few minutes, the first time only."
 	GOBIN=$(BIN) $(GO) install -v -tags remove_all_sd,netgo -ldflags '-X $(V).Version=$(PROMETHEUS_VERSION)' \
 		github.com/prometheus/prometheus/cmd/prometheus@$(PROMETHEUS_MODULE) \
 		github.com/prometheus/prometheus/cmd/promtool@$(PROMETHEUS_MODULE) 2>&1 | awk '$(PROGRESS)'
@@ -122,7 +126,7 @@ $(BIN)/golangci-lint: $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION)
 
 $(BIN)/.golangci-lint-$(GOLANGCI_LINT_VERSION):
 	@mkdir -p $(BIN)
-	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION): a minute or two, the first time only."
+	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION). This takes a minute or two, the first time only."
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	@touch $@
 
@@ -131,7 +135,7 @@ $(BIN)/victoria-metrics: $(BIN)/.victoria-metrics-$(VICTORIA_VERSION)
 
 $(BIN)/.victoria-metrics-$(VICTORIA_VERSION):
 	@mkdir -p $(BIN)
-	@echo "Building VictoriaMetrics $(VICTORIA_VERSION): a minute, the first time only."
+	@echo "Building VictoriaMetrics $(VICTORIA_VERSION). This takes a minute, the first time only."
 	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics@$(VICTORIA_VERSION)
 	@touch $@
 
@@ -140,7 +144,7 @@ $(BIN)/vmalert: $(BIN)/.vmalert-$(VICTORIA_VERSION)
 
 $(BIN)/.vmalert-$(VICTORIA_VERSION):
 	@mkdir -p $(BIN)
-	@echo "Building vmalert $(VICTORIA_VERSION): a minute, the first time only."
+	@echo "Building vmalert $(VICTORIA_VERSION). This takes a minute, the first time only."
 	GOBIN=$(BIN) $(GO) install github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert@$(VICTORIA_VERSION)
 	@touch $@
 
@@ -181,29 +185,29 @@ $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION):
 	CGO_ENABLED=0 GOBIN=$(BIN) $(GO) install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
 	@touch $@
 
-# A Prometheus of the 2.x that distributions ship. It no longer builds from its module, so it is Debian's own.
+# Prometheus 2.x, as distributions ship it. Its module no longer builds, so the Debian package is used.
 $(BIN)/prometheus-old:
 	@mkdir -p $(BIN)/old
 	cd $(BIN)/old && { apt-get download prometheus || { { apt-get update || sudo apt-get update; } && apt-get download prometheus; }; } \
-		|| { echo "No package of Prometheus is to be had here: put the binary of a Prometheus 2.x at $@ and try again." >&2; exit 1; }
+		|| { echo "Could not download the Debian package of Prometheus: put a Prometheus 2.x binary at $@ and try again." >&2; exit 1; }
 	cd $(BIN)/old && dpkg-deb -x prometheus_*.deb . && cp usr/bin/prometheus $@
 	rm -r $(BIN)/old
 
-# What drives a browser, as the lock file has it. It brings no browser of its own.
+# Drives a browser; the lock file pins the version. It does not include a browser.
 $(BIN)/browser/.installed: e2e/browser/package.json e2e/browser/package-lock.json e2e/browser/.npmrc
-	@command -v npm >/dev/null || { echo "The test of the status page needs Node.js 20 or later with npm: install them and try again." >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "The test of the status page needs Node.js 20 or later and npm: install them and try again." >&2; exit 1; }
 	@mkdir -p $(@D)
 	cp $^ $(@D) && cd $(@D) && npm ci --loglevel=error
 	@touch $@
 
-# The system's own Chromium, Debian's package where there is none.
+# The Chromium of the system. If there is none, the Debian package is installed.
 BROWSER = command -v chromium || command -v google-chrome
 $(BIN)/browser/chromium:
 	@mkdir -p $(@D)
-	@{ $(BROWSER); } >/dev/null || { echo "Installing Debian's chromium, with apt-get."; install='env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium'; \
+	@{ $(BROWSER); } >/dev/null || { echo "Installing the Debian package chromium with apt-get."; install='env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium'; \
 		{ $$install || sudo $$install || { { apt-get update || sudo apt-get update; } && { $$install || sudo $$install; }; }; } >/dev/null; } \
-		|| { echo "No chromium is on the PATH, and no package of it is to be had here: put a Chromium at $@ and try again." >&2; exit 1; }
+		|| { echo "Chromium is not on the PATH, and its package could not be installed: put a Chromium binary at $@ and try again." >&2; exit 1; }
 	ln -sf "$$($(BROWSER))" $@
 
-clean: ## What was built; the tools stay.
+clean: ## Remove what was built. The tools are kept.
 	rm -rf operator_store_exporter .build .tarballs $(BIN)/demo $(BIN)/soak $(BIN)/bench
