@@ -4,131 +4,100 @@ package doctor
 
 import (
 	"context"
-	"fmt"
-	"math"
-	"time"
 
 	"github.com/prometheus/common/model"
 
-	"github.com/operator-store/operator_store_exporter/collector"
-	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/display"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// How often each target is scraped, in seconds, as the timestamps of the last while tell. It is what subqueries see of
-// them, so a target that was scraped but once has none.
-const lately = "15m"
-
-var scrapeIntervals = func() promqlexpr.Expr {
-	const times = `timestamp(tikv_store_size_bytes{type="available"})[` + lately + `:1s]`
-	return promqlexpr.MustParse(`(max_over_time(` + times + `) - min_over_time(` + times + `)) / (changes(` + times + `) > 0)`)
-}()
-
-// A rate needs two samples. With four, one scrape may fail, and scrapes need not be on time.
-const (
-	fewestSamples = 2
-	enoughSamples = 4
-)
-
-// scrapes looks at how often upstream scrapes TiKV.
-func (e *examination) scrapes(ctx context.Context) {
-	vector, err := e.ask(ctx, scrapeIntervals.With(e.cluster.Selector, nil))
-	if err != nil {
-		e.add(Fail, "rate_window", "%s", err)
-		return
-	}
-	longest := 0.0
-	for _, s := range vector {
-		longest = math.Max(longest, s.F)
-	}
-	interval := time.Duration(longest * float64(time.Second)).Round(time.Second)
-	window := time.Duration(e.cluster.RateWindow)
-	advice := fmt.Sprintf("set %s", config.Duration(enoughSamples*interval))
-	switch {
-	case interval <= 0:
-		e.add(Warn, "rate_window", "how often TiKV is scraped can't be told yet: upstream has one sample of each: try again after a few scrapes")
-	case window < fewestSamples*interval:
-		e.add(Fail, "rate_window", "TiKV is scraped every %s, rate_window %s sees %s: %s", config.Duration(interval), e.cluster.RateWindow, samples(window, interval), advice)
-	case window < enoughSamples*interval:
-		e.add(Warn, "rate_window", "TiKV is scraped every %s, so that with a rate_window of %s a scrape that fails makes gauges absent: %s",
-			config.Duration(interval), e.cluster.RateWindow, advice)
-	default:
-		e.add(OK, "rate_window", "TiKV is scraped every %s, rate_window is %s", config.Duration(interval), e.cluster.RateWindow)
-	}
-	for _, m := range e.cluster.Metrics {
-		if shortest := m.Expr.ShortestRange(); shortest > 0 && shortest < fewestSamples*interval {
-			e.add(Fail, "rate_window", "TiKV is scraped every %s, the %s in the expr of %s sees %s: write %s",
-				config.Duration(interval), config.Duration(shortest), m.Name, samples(shortest, interval), config.Duration(enoughSamples*interval))
-		}
-	}
-}
-
-func samples(window, interval time.Duration) string {
-	if window < interval {
-		return "mostly no sample"
-	}
-	return "one sample"
-}
-
-// present looks at the gauges that stores lack though upstream scrapes them.
-func (e *examination) present(ctx context.Context, r collector.Report) {
-	all, missing := 0, false
+// checkGauges explains gauges that are absent for stores that upstream scrapes. Derived gauges are
+// explained by those that they are derived from.
+func (c *checker) checkGauges(ctx context.Context, r *report.Report) {
+	present, explained := 0, 0
 	for i, g := range r.Gauges {
-		var lacking []collector.StoreReport
-		for _, s := range r.Stores {
-			if up, known := r.Value(s, "operator_store_up"); known && up == 1 && math.IsNaN(s.Values[i]) && s.Absent[i] == g.AbsentWhen {
-				lacking = append(lacking, s)
-			}
-		}
-		series := g.Series()
-		if len(lacking) == 0 || len(series) == 0 { // What is derived is told with what it is derived from.
-			if len(lacking) == 0 {
-				all++
-			}
+		stores := storesWithoutData(r, i)
+		if len(stores) == 0 {
+			present++
+
 			continue
 		}
-		exporting, err := e.exporting(ctx, series)
+		series := g.Series()
+		if len(series) == 0 {
+			continue
+		}
+		exporting, err := c.targetsWith(ctx, series)
 		if err != nil {
-			e.add(Fail, "gauges", "%s", err)
+			c.add(Fail, nameGauges, "%s", err)
+
 			return
 		}
-		var without, silent []string
-		for _, s := range lacking {
-			if t, _ := s.Match.Target(); exporting[t.Identity] {
-				silent = append(silent, s.Address)
-			} else {
-				without = append(without, s.Address)
-			}
-		}
-		if len(without) > 0 {
-			missing = true
-			e.add(Warn, "gauges", "%s is absent: no %s from %s: %s; metrics may name another expression for it",
-				g.Name, promqlexpr.Or(series...), few(without), g.AbsentWhen)
-		}
-		if len(silent) > 0 {
-			missing = true
-			e.add(OK, "gauges", "%s is absent of %s: %s", g.Name, few(silent), g.AbsentWhen)
-		}
+		c.explainAbsence(g, series, stores, exporting)
+		explained++
 	}
-	if !missing {
-		e.add(OK, "gauges", "%s, none of them absent of a store that upstream scrapes", plural(all, "gauge"))
+
+	if explained == 0 {
+		c.add(OK, nameGauges, "%s, none of them absent for a store that upstream scrapes", display.Plural(present, "gauge"))
 	}
 }
 
-// exporting are the targets that have any of series.
-func (e *examination) exporting(ctx context.Context, series []promqlexpr.Expr) (map[storematch.Identity]bool, error) {
-	terms := make([]promqlexpr.Expr, len(series))
-	for i, s := range series {
-		terms[i] = promqlexpr.GroupBy(s, model.JobLabel, model.InstanceLabel)
+// storesWithoutData returns the stores that are up and for which upstream has no data for a gauge.
+func storesWithoutData(r *report.Report, position int) []report.Store {
+	var stores []report.Store
+	for _, s := range r.Stores {
+		up := r.Value(s, gauge.Up)
+		if up.OK && up.V == 1 && s.Cells[position].Absence.Kind == report.NoData {
+			stores = append(stores, s)
+		}
 	}
-	vector, err := e.ask(ctx, promqlexpr.Or(terms...).With(e.cluster.Selector, nil))
+
+	return stores
+}
+
+// explainAbsence says for which stores a gauge is absent because upstream lacks its series, and for
+// which it has them, such as a latency without a request.
+func (c *checker) explainAbsence(
+	g gauge.Gauge, series []promqlexpr.Expr, stores []report.Store, exporting map[storematch.Identity]bool,
+) {
+	var without, with []string
+	for _, s := range stores {
+		if t, _ := s.Match.Target(); exporting[t.Identity] {
+			with = append(with, s.Address)
+		} else {
+			without = append(without, s.Address)
+		}
+	}
+
+	if len(without) > 0 {
+		c.add(Warn, nameGauges, "%s is absent for %s: %s: upstream has no %s: metrics can define another expression",
+			g.Name, display.Names(without), g.AbsentWhen, promqlexpr.Or(series...))
+	}
+	if len(with) > 0 {
+		c.add(OK, nameGauges, "%s is absent for %s: %s", g.Name, display.Names(with), g.AbsentWhen)
+	}
+}
+
+// targetsWith returns the targets that have any of series.
+func (c *checker) targetsWith(
+	ctx context.Context, series []promqlexpr.Expr,
+) (map[storematch.Identity]bool, error) {
+	grouped := make([]promqlexpr.Expr, len(series))
+	for i, s := range series {
+		grouped[i] = promqlexpr.GroupBy(s, model.JobLabel, model.InstanceLabel)
+	}
+	vector, err := c.query(ctx, promqlexpr.Or(grouped...).WithMatchers(c.cluster.Selector).String())
 	if err != nil {
 		return nil, err
 	}
-	found := map[storematch.Identity]bool{}
+
+	targets := map[storematch.Identity]bool{}
 	for _, s := range vector {
-		found[storematch.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}] = true
+		t := storematch.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}
+		targets[t] = true
 	}
-	return found, nil
+
+	return targets, nil
 }

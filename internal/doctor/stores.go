@@ -8,85 +8,136 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/internal/display"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
+	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// matched looks at which target was found for which store.
-func (e *examination) matched(r collector.Report) {
-	taken := map[storematch.Identity]bool{}
-	fit, down := 0, []string(nil)
-	var lost, undecided []collector.StoreReport
+// storeGroups are the stores of a scrape by how they were matched.
+type storeGroups struct {
+	matched   map[storematch.Identity]bool // The targets of the stores that have one.
+	unmatched []string                     // Addresses of the stores that no target matches.
+	ambiguous bool                         // More than one target matches a store.
+	down      []string                     // Addresses of the matched stores whose scrapes fail.
+}
+
+// maxListed is how many stores with the same problem are listed.
+const maxListed = 5
+
+func groupStores(r *report.Report) storeGroups {
+	groups := storeGroups{matched: map[storematch.Identity]bool{}}
 	for _, s := range r.Stores {
 		target, found := s.Match.Target()
 		switch {
 		case found:
-			taken[target.Identity] = true
-			fit++
-			if up, known := r.Value(s, "operator_store_up"); known && up != 1 {
-				down = append(down, s.Address)
+			groups.matched[target.Identity] = true
+			if up := r.Value(s, gauge.Up); up.OK && up.V != 1 {
+				groups.down = append(groups.down, s.Address)
 			}
 		case s.Match.Ambiguous:
-			undecided = append(undecided, s)
+			groups.ambiguous = true
 		default:
-			lost = append(lost, s)
+			groups.unmatched = append(groups.unmatched, s.Address)
 		}
 	}
+
+	return groups
+}
+
+// checkStores checks that each store has exactly one target, and each target a store.
+func (c *checker) checkStores(r *report.Report) {
+	groups := groupStores(r)
+	free := c.freeTargets(groups.matched)
+
+	if n := len(groups.matched); n > 0 {
+		c.add(OK, nameStores, "%d of %s matched to a target", n, display.Plural(len(r.Stores), "store"))
+	}
+	c.reportUnmatched(groups.unmatched, free)
+	c.reportStoreProblems(r)
+
+	complete := len(groups.unmatched) == 0 && !groups.ambiguous
+	if len(free) > 0 && complete && len(c.cluster.Stores) > 0 {
+		c.add(Warn, nameStores,
+			"upstream scrapes TiKV targets that are not in stores: %s: add them, or remove stores to include all",
+			display.Names(free))
+	}
+	if len(groups.down) > 0 {
+		c.add(Warn, nameStores,
+			"upstream's scrapes of %s fail: check whether TiKV is down or unreachable from upstream: see %s",
+			display.Names(groups.down), c.targetsPage())
+	}
+}
+
+// freeTargets returns the instances of the targets that belong to no store, sorted.
+func (c *checker) freeTargets(matched map[storematch.Identity]bool) []string {
 	var free []string
-	for _, t := range storematch.CurrentTargets(e.targets) {
-		if !taken[t.Identity] {
+	for _, t := range storematch.CurrentTargets(c.targets) {
+		if !matched[t.Identity] {
 			free = append(free, t.Instance)
 		}
 	}
 	slices.Sort(free)
-	if fit > 0 {
-		e.add(OK, "stores", "%s of %s", plural(fit, "target"), plural(len(r.Stores), "store"))
+
+	return free
+}
+
+// reportUnmatched adds a check for each store that no target matches.
+func (c *checker) reportUnmatched(unmatched, free []string) {
+	for _, address := range unmatched[:min(len(unmatched), maxListed)] {
+		c.add(Fail, nameStores, "no target matches %q; %s", address, advice(address, free))
 	}
-	for i, s := range lost {
-		if i == most {
-			e.add(Fail, "stores", "and %d more that no target matches", len(lost)-most)
-			break
-		}
-		e.add(Fail, "stores", "no target matches %s; %s", s.Address, advice(s.Address, free))
-	}
-	ambiguous := 0
-	for _, p := range r.Problems {
-		if strings.HasPrefix(p, "store ") {
-			ambiguous++
-			if ambiguous <= most {
-				e.add(Fail, "stores", "%s", p)
-			}
-		}
-	}
-	if ambiguous > most {
-		e.add(Fail, "stores", "and %d more that nothing decides", ambiguous-most)
-	}
-	if len(free) > 0 && len(lost) == 0 && len(undecided) == 0 && len(e.cluster.Stores) > 0 {
-		e.add(Warn, "stores", "upstream scrapes TiKVs that are not among stores: %s: add them, or leave stores out for all", few(free))
-	}
-	if len(down) > 0 {
-		e.add(Warn, "stores", "upstream's scrapes of %s fail: is TiKV down, or out of its reach? see %s/targets", few(down), r.Serving)
+	if more := len(unmatched) - maxListed; more > 0 {
+		c.add(Fail, nameStores, "no target matches %s", display.Plural(more, "more store"))
 	}
 }
 
-// advice says which target may be the one meant.
+// reportStoreProblems adds a check for each store that has no gauges because another target or store
+// has the same labels or address.
+func (c *checker) reportStoreProblems(r *report.Report) {
+	count := 0
+	for _, p := range r.Problems {
+		if !p.AboutStore() {
+			continue
+		}
+		count++
+		if count <= maxListed {
+			c.add(Fail, nameStores, "%s", p)
+		}
+	}
+	if more := count - maxListed; more > 0 {
+		c.add(Fail, nameStores, "%s without gauges", display.Plural(more, "more store"))
+	}
+}
+
+// advice suggests which of the free targets may be the store's.
 func advice(address string, free []string) string {
 	host := address
 	if h, _, err := net.SplitHostPort(address); err == nil {
 		host = h
 	}
-	name, _, _ := strings.Cut(host, ".")
-	near := slices.DeleteFunc(slices.Clone(free), func(instance string) bool {
-		other, _, _ := strings.Cut(instance, ":")
-		other, _, _ = strings.Cut(other, ".")
-		return !strings.EqualFold(other, name)
+	name := firstLabel(host)
+	similar := slices.DeleteFunc(slices.Clone(free), func(instance string) bool {
+		instanceHost, _, _ := strings.Cut(instance, ":")
+
+		return !strings.EqualFold(firstLabel(instanceHost), name)
 	})
+
 	switch {
-	case len(near) > 0 && net.ParseIP(host) == nil:
-		return fmt.Sprintf("upstream has %s: set instance", few(near))
+	case len(similar) > 0 && net.ParseIP(host) == nil:
+		return fmt.Sprintf("upstream has %s: set instance", display.Names(similar))
 	case len(free) > 0:
-		return fmt.Sprintf("upstream has, for no other store, %s: set instance if one of them is it, or let upstream scrape it", few(free))
+		return fmt.Sprintf("upstream has these targets without a store: %s: set instance if one of them is the store, "+
+			"otherwise add the store to upstream's scrape_configs", display.Names(free))
 	default:
-		return "and upstream has no TiKV that is no other store's: let upstream scrape it, or take it out of stores"
+		return "upstream has no TiKV target without a store: add the store to upstream's scrape_configs, " +
+			"or remove it from stores"
 	}
+}
+
+// firstLabel returns a host name up to its first dot.
+func firstLabel(host string) string {
+	label, _, _ := strings.Cut(host, ".")
+
+	return label
 }
