@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"slices"
 
 	"github.com/prometheus/common/model"
 
@@ -15,18 +16,16 @@ import (
 )
 
 // checkGauges explains gauges that are absent for stores that upstream scrapes. Derived gauges are
-// explained by those that they are derived from.
+// explained by those that they are derived from, and failed queries by checkQueries.
 func (c *checker) checkGauges(ctx context.Context, r *report.Report) {
 	present, explained := 0, 0
 	for i, g := range r.Gauges {
-		stores := storesWithoutData(r, i)
-		if len(stores) == 0 {
+		if len(storesWithout(r, i)) == 0 {
 			present++
-
-			continue
 		}
+		stores := storesWithout(r, i, report.NoData)
 		series := g.Series()
-		if len(series) == 0 {
+		if len(stores) == 0 || len(series) == 0 {
 			continue
 		}
 		exporting, err := c.targetsWith(ctx, series)
@@ -44,12 +43,16 @@ func (c *checker) checkGauges(ctx context.Context, r *report.Report) {
 	}
 }
 
-// storesWithoutData returns the stores that are up and for which upstream has no data for a gauge.
-func storesWithoutData(r *report.Report, position int) []report.Store {
+// storesWithout returns the stores that upstream scrapes and for which a gauge is absent for one of
+// reasons, for any reason if there are none.
+func storesWithout(r *report.Report, position int, reasons ...report.AbsenceKind) []report.Store {
 	var stores []report.Store
 	for _, s := range r.Stores {
-		up := r.Value(s, gauge.Up)
-		if up.OK && up.V == 1 && s.Cells[position].Absence.Kind == report.NoData {
+		up, cell := r.Value(s, gauge.Up), s.Cells[position]
+		if !up.OK || up.V != 1 || cell.OK {
+			continue
+		}
+		if len(reasons) == 0 || slices.Contains(reasons, cell.Absence.Kind) {
 			stores = append(stores, s)
 		}
 	}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package promtest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+var promql = parser.NewParser(parser.Options{})
+
+type sample struct {
+	labels labels.Labels
+	value  float64
+}
+
+// evaluate returns the samples of all series that any selector of an expression selects, reduced to
+// the labels that the expression groups by. Past series are those of targets that are down.
+func (p Prometheus) evaluate(expression string, past bool) ([]sample, error) {
+	root, err := promql.ParseExpr(expression)
+	if err != nil {
+		return nil, err
+	}
+
+	var selectors []*parser.VectorSelector
+	var grouping []string
+	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			selectors = append(selectors, n)
+		case *parser.AggregateExpr:
+			grouping = n.Grouping
+		}
+
+		return nil
+	})
+
+	var result []sample
+	add := func(s sample) {
+		duplicate := func(other sample) bool { return labels.Equal(other.labels, s.labels) }
+		if !slices.ContainsFunc(result, duplicate) {
+			result = append(result, s)
+		}
+	}
+	if strings.Contains(expression, "vector(") {
+		add(sample{labels: labels.EmptyLabels(), value: 0})
+	}
+	for _, selector := range selectors {
+		for _, s := range p.selectSeries(selector, past) {
+			s.value = p.transform(expression, s.value)
+			if grouping != nil {
+				s.labels = s.labels.MatchLabels(true, grouping...)
+			}
+			add(s)
+		}
+	}
+	if strings.Contains(expression, "changes(") && p.ScrapeInterval == 0 {
+		return nil, nil
+	}
+
+	return result, nil
+}
+
+// transform returns the value of an expression for a series with the given value.
+func (p Prometheus) transform(expression string, v float64) float64 {
+	switch {
+	case strings.Contains(expression, "changes("):
+		return p.ScrapeInterval.Seconds()
+	case strings.Contains(expression, "timestamp("):
+		return unixSeconds(p.now())
+	default:
+		return v
+	}
+}
+
+// selectSeries returns the series that a selector selects. They have no metric name.
+func (p Prometheus) selectSeries(selector *parser.VectorSelector, past bool) []sample {
+	var selected []sample
+	for _, t := range p.Targets {
+		for _, s := range t.series(selector.Name, past) {
+			matches := func(m *labels.Matcher) bool {
+				return m.Name == model.MetricNameLabel || m.Matches(s.labels.Get(m.Name))
+			}
+			if !slices.ContainsFunc(selector.LabelMatchers, func(m *labels.Matcher) bool { return !matches(m) }) {
+				selected = append(selected, s)
+			}
+		}
+	}
+
+	return selected
+}
+
+// series returns the target's series of a metric.
+func (t Target) series(metric string, past bool) []sample {
+	switch {
+	case slices.Contains(t.Without, metric), t.NotTiKV && strings.HasPrefix(metric, "tikv_"):
+		return nil
+	case strings.HasPrefix(metric, "pd_"): // The server does not scrape PD.
+		return nil
+	case metric == "up" && t.Down:
+		return []sample{{labels: t.Labels, value: 0}}
+	case t.Down && !past:
+		return nil
+	case metric == "tikv_store_size_bytes":
+		return t.variants("type", map[string]float64{"used": 100, "available": 300, "capacity": 500})
+	case strings.HasSuffix(metric, "_bucket"):
+		return t.variants(model.BucketLabel, map[string]float64{"0.001": 1, "0.01": 9, "0.1": 10, "+Inf": 10})
+	default:
+		return []sample{{labels: t.Labels, value: 1}}
+	}
+}
+
+// variants returns series that differ by the value of one more label.
+func (t Target) variants(label string, values map[string]float64) []sample {
+	var series []sample
+	for variant, v := range values {
+		b := labels.NewBuilder(t.Labels)
+		b.Set(label, variant)
+		series = append(series, sample{labels: b.Labels(), value: v})
+	}
+
+	return series
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package promtest simulates a Prometheus that scrapes TiKV, for tests without real servers.
+package promtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Prometheus describes a simulated server. It knows just enough PromQL for the queries of the
+// exporter: it selects series by their labels and groups them, but the values are made up.
+type Prometheus struct {
+	Targets []Target
+	// ScrapeInterval is how often the targets are scraped. It is unknown if it is 0: then each
+	// target was scraped only once.
+	ScrapeInterval time.Duration
+	ClockOffset    time.Duration // By how much the clock is ahead of the local one.
+	// Intercept may respond to a request in place of the server. It returns whether it did. Query is
+	// an expression, or the selectors of a request for series. Intercept may be nil.
+	Intercept func(w http.ResponseWriter, r *http.Request, query string) bool
+}
+
+// Target is a target that the server scrapes or has scraped.
+type Target struct {
+	Labels  labels.Labels
+	NotTiKV bool     // It has no series of TiKV.
+	Down    bool     // Its scrapes fail: of its series, only up is current.
+	Without []string // Names of the metrics that it does not export.
+}
+
+// TiKV returns a target of job "tikv".
+func TiKV(instance string) Target {
+	return Target{Labels: labels.FromStrings("job", "tikv", "instance", instance)}
+}
+
+// Start starts the server and returns its URL. The server stops when the test ends.
+func (p Prometheus) Start(t testing.TB) string {
+	t.Helper()
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+
+	return server.URL
+}
+
+// ServeHTTP implements http.Handler.
+func (p Prometheus) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		Fail(w, http.StatusBadRequest, "bad_data", err.Error())
+
+		return
+	}
+
+	forSeries := strings.HasSuffix(r.URL.Path, "/api/v1/series")
+	query := r.Form.Get("query")
+	if forSeries {
+		query = strings.Join(r.Form["match[]"], " or ")
+	}
+
+	switch {
+	case p.Intercept != nil && p.Intercept(w, r, query):
+	case forSeries:
+		p.serveSeries(w, query)
+	case strings.HasSuffix(r.URL.Path, "/api/v1/query"):
+		p.serveQuery(w, query, r.Form.Get("time"))
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// Fail responds with an error of the query API.
+func Fail(w http.ResponseWriter, status int, errorType, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	respond(w, map[string]any{"status": "error", "errorType": errorType, "error": message})
+}
+
+func (p Prometheus) serveSeries(w http.ResponseWriter, query string) {
+	samples, err := p.evaluate(query, true)
+	if err != nil {
+		Fail(w, http.StatusBadRequest, "bad_data", err.Error())
+
+		return
+	}
+
+	data := []labels.Labels{}
+	for _, s := range samples {
+		data = append(data, s.labels)
+	}
+	respond(w, map[string]any{"status": "success", "data": data})
+}
+
+func (p Prometheus) serveQuery(w http.ResponseWriter, query, at string) {
+	samples, err := p.evaluate(query, false)
+	if err != nil {
+		Fail(w, http.StatusBadRequest, "bad_data", err.Error())
+
+		return
+	}
+
+	seconds, err := strconv.ParseFloat(at, 64)
+	if err != nil {
+		seconds = unixSeconds(p.now())
+	}
+	result := []any{}
+	for _, s := range samples {
+		value := strconv.FormatFloat(s.value, 'f', -1, 64)
+		result = append(result, map[string]any{"metric": s.labels, "value": []any{seconds, value}})
+	}
+	respond(w, map[string]any{
+		"status": "success",
+		"data":   map[string]any{"resultType": "vector", "result": result},
+	})
+}
+
+func respond(w http.ResponseWriter, body map[string]any) {
+	content, err := json.Marshal(body)
+	if err != nil {
+		panic(fmt.Sprintf("encode a response: %s", err))
+	}
+	_, _ = w.Write(content) // The client may be gone.
+}
+
+func (p Prometheus) now() time.Time { return time.Now().Add(p.ClockOffset) }
+
+// unixSeconds has the precision of the API, milliseconds.
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
