@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command operator_store_exporter asks the Prometheus of a TiKV cluster about its stores, and
-// exposes few, normalised gauges of each.
+// Command operator_store_exporter exports a small set of gauges for each TiKV store, queried from the
+// Prometheus that scrapes TiKV.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/signal"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -23,10 +25,10 @@ import (
 	"github.com/prometheus/common/version"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-	_ "golang.org/x/crypto/x509roots/fallback" // The image has no certificates of its own.
+	_ "golang.org/x/crypto/x509roots/fallback" // The container image has no certificates.
 
 	"github.com/operator-store/operator_store_exporter/collector"
-	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/cli"
 	"github.com/operator-store/operator_store_exporter/internal/logging"
 	"github.com/operator-store/operator_store_exporter/internal/reload"
 	"github.com/operator-store/operator_store_exporter/internal/web"
@@ -34,15 +36,16 @@ import (
 
 const program = "operator_store_exporter"
 
-// No request of ours has a body, and no header or answer takes a client longer.
+// Limits of the HTTP server. No endpoint reads a body.
 const (
 	readTimeout      = 10 * time.Second
+	idleTimeout      = 5 * time.Minute
 	maxRequestBody   = 1 << 10
 	maxRequestHeader = 64 << 10
 )
 
-// drainTimeout is how long scrapes that are under way may take after SIGTERM.
-const drainTimeout = 30 * time.Second
+// shutdownTimeout is how long running scrapes may take after SIGTERM.
+const shutdownTimeout = 30 * time.Second
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -54,154 +57,166 @@ func main() {
 	}
 }
 
-// run parses args and does what they say until ctx ends.
+// run parses args and runs the command that they name until it is done or ctx ends.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	app, commands := commandLine(args, stdout, stderr)
 	command, err := app.Parse(args)
 	if err != nil {
 		return fmt.Errorf("%w, try --help", err)
 	}
+
 	return commands[command](ctx)
 }
 
-// commandLine returns the command line for args, with what each command does.
-func commandLine(args []string, stdout, stderr io.Writer) (*kingpin.Application, map[string]func(context.Context) error) {
-	app := kingpin.New(program, "Exposes few, normalised gauges of each TiKV store, asked of the Prometheus that scrapes TiKV.")
+// commandLine returns the command line for args, and what runs each command.
+func commandLine(
+	args []string, stdout, stderr io.Writer,
+) (*kingpin.Application, map[string]func(context.Context) error) {
+	app := kingpin.New(program,
+		"Exports a small set of gauges for each TiKV store, queried from the Prometheus that scrapes TiKV.")
 	app.UsageWriter(stdout).ErrorWriter(stderr).HelpFlag.Short('h')
 	app.Version(version.Print(program))
-	s := &serving{}
-	s.flags(app)
-	serve := app.Command("serve", "Serve the gauges over HTTP (the default).")
-	if len(args) == 0 || args[0] != "--completion-bash" { // Else the beginning of a command's name is taken for the default one's argument.
+
+	server := addServer(app)
+	serve := app.Command("serve", "Serve the gauges over HTTP (default).")
+	// With a default command, the completion would take the beginning of a command's name for an argument of it.
+	if len(args) == 0 || args[0] != "--completion-bash" {
 		serve.Default()
 	}
-	check := app.Command("check-config", "Check a configuration file, and say what is wrong with it and where.")
-	checked := check.Arg("file", "The configuration file.").Required().String()
-	stores := storesCommand(app, s)
-	app.Command("doctor", "Ask upstream, and say what is right, what is not and what to change.")
-	app.Command("rules", "Print a Prometheus rule file that records the same gauges in upstream.")
+	checkConfig := cli.AddCheckConfig(app)
+	stores := cli.AddStores(app, server.config)
+	doctor := cli.AddDoctor(app, server.config)
+	rules := cli.AddRules(app, server.config)
+
 	return app, map[string]func(context.Context) error{
-		"serve":        func(ctx context.Context) error { return s.run(ctx, stderr) },
-		"check-config": func(context.Context) error { return checkConfig(*checked, stdout) },
-		"stores":       func(ctx context.Context) error { return stores.run(ctx, stdout) },
-		"doctor":       func(ctx context.Context) error { return s.doctor(ctx, stdout) },
-		"rules":        func(context.Context) error { return s.rules(stdout) },
+		"serve":        func(ctx context.Context) error { return server.run(ctx, stderr) },
+		"check-config": func(context.Context) error { return checkConfig.Run(stdout) },
+		"stores":       func(ctx context.Context) error { return stores.Run(ctx, stdout) },
+		"doctor":       func(ctx context.Context) error { return doctor.Run(ctx, stdout) },
+		"rules":        func(context.Context) error { return rules.Run(stdout) },
 	}
 }
 
-// serving is the command that serves, with its flags.
-type serving struct {
-	configFile      *string
-	single          struct{ name, url *string }
-	singleSet       [2]bool
-	lookback        *time.Duration
-	interval        *time.Duration
+// server is the command serve. Its flags belong to the application, so that they are accepted
+// without the command's name.
+type server struct {
+	config          *cli.ConfigFlags
+	timeoutOffset   *time.Duration
 	telemetryPath   *string
 	maxRequests     *int
 	enableLifecycle *bool
-	timeoutOffset   *time.Duration
 	toolkit         *toolkit.FlagConfig
 	logging         logging.Flags
 }
 
-func (s *serving) flags(app *kingpin.Application) {
-	s.configFile = app.Flag("config.file", "Configuration file. Without one, a single cluster is bridged.").PlaceHolder("FILE").String()
-	s.single.name = app.Flag("cluster", "Name of the single cluster, without --config.file.").IsSetByUser(&s.singleSet[0]).Default("default").String()
-	s.single.url = app.Flag("upstream.url", "URL of the Prometheus that scrapes TiKV, without --config.file.").IsSetByUser(&s.singleSet[1]).Default("http://localhost:9090").String()
-	s.lookback = app.Flag("discovery.lookback", "How long a store is known after upstream last saw it.").Default("1h").Duration()
-	s.interval = app.Flag("discovery.interval", "How often the stores are found out anew.").Default("30s").Duration()
-	s.telemetryPath = app.Flag("web.telemetry-path", "Path under which the metrics are served.").Default("/metrics").String()
-	s.maxRequests = app.Flag("web.max-requests", "How many scrapes may be under way at once; more get a 503. 0 for any number.").Default("40").Int()
-	s.enableLifecycle = app.Flag("web.enable-lifecycle", "Let POST /-/reload reload the configuration.").Bool()
-	s.timeoutOffset = app.Flag("scrape.timeout-offset", "How much earlier than the scraper's timeout a scrape ends.").Default("500ms").Duration()
+func addServer(app *kingpin.Application) *server {
+	s := &server{config: cli.AddConfigFlags(app)}
+	s.timeoutOffset = app.Flag("scrape.timeout-offset", "Offset to subtract from the scraper's timeout.").
+		Default("500ms").Duration()
+	s.telemetryPath = app.Flag("web.telemetry-path", "Path under which to expose metrics.").
+		Default("/metrics").String()
+	s.maxRequests = app.Flag("web.max-requests",
+		"Maximum number of parallel scrapes; further ones are answered with a 503. 0 means no limit.").
+		Default("40").Int()
+	s.enableLifecycle = app.Flag("web.enable-lifecycle", "Enable reloading the configuration with POST /-/reload.").
+		Bool()
 	s.toolkit = kingpinflag.AddFlags(app, ":9820")
-	app.GetFlag("web.config.file").Help("File that turns TLS or authentication on, as exporter-toolkit describes it.").PlaceHolder("FILE")
+	app.GetFlag("web.config.file").PlaceHolder("FILE").
+		Help("Configuration file that enables TLS or authentication; see the exporter-toolkit documentation.")
 	s.logging.Add(app)
+
+	return s
 }
 
-// run serves until ctx ends, then lets the scrapes under way finish.
-func (s *serving) run(ctx context.Context, stderr io.Writer) error {
-	if err := s.check(); err != nil {
-		return err
-	}
+// run serves until ctx ends, then lets running scrapes finish.
+func (s *server) run(ctx context.Context, stderr io.Writer) error {
 	logger, slogger := s.logging.Loggers(stderr)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(versioncollector.NewCollector(program),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	reloader, err := reload.New(func(previous *collector.Exporter) (*collector.Exporter, error) {
-		cfg, err := s.config()
-		if err != nil {
-			return nil, err
-		}
-		return collector.New(cfg, collector.Options{Lookback: *s.lookback, Interval: *s.interval, Logger: logger, Previous: previous})
-	}, registry, logger)
+	process := newProcessRegistry()
+	reloader, err := s.newReloader(process, logger)
 	if err != nil {
 		return err
 	}
 	handler, err := web.Handler(web.Options{
-		Scrape: reloader.Scrape, Report: reloader.Report, Config: func() fmt.Stringer { return reloader.Config() },
-		Reload: reloader.Reload, Process: registry, TelemetryPath: *s.telemetryPath,
-		TimeoutOffset: *s.timeoutOffset, MaxRequests: *s.maxRequests, EnableLifecycle: *s.enableLifecycle, Logger: logger,
+		Acquire:         reloader.Acquire,
+		Reload:          reloader.Reload,
+		Process:         process,
+		TelemetryPath:   *s.telemetryPath,
+		TimeoutOffset:   *s.timeoutOffset,
+		MaxRequests:     *s.maxRequests,
+		EnableLifecycle: *s.enableLifecycle,
+		Logger:          logger,
 	})
 	if err != nil {
 		return err
 	}
-	level.Info(logger).Log("msg", "Starting "+program, "version", version.Info(), "clusters", fmt.Sprint(reloader.Clusters()))
 
+	exporter, release := reloader.Acquire()
+	_ = level.Info(logger).Log("msg", "Starting "+program,
+		"version", version.Info(), "clusters", fmt.Sprint(exporter.Clusters()))
+	release()
+
+	return s.serve(ctx, handler, reloader, logger, slogger)
+}
+
+// newProcessRegistry returns a registry with the metrics of the process.
+func newProcessRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		versioncollector.NewCollector(program),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+
+	return registry
+}
+
+func (s *server) newReloader(registry *prometheus.Registry, logger log.Logger) (*reload.Reloader, error) {
+	build := func(previous *collector.Exporter) (*collector.Exporter, error) {
+		return s.config.NewExporter(collector.Options{Logger: logger, Previous: previous})
+	}
+
+	return reload.New(build, registry, logger)
+}
+
+// serve serves HTTP, and reloads the configuration on SIGHUP, until ctx ends.
+func (s *server) serve(
+	ctx context.Context, handler http.Handler, reloader *reload.Reloader, logger log.Logger, slogger *slog.Logger,
+) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	server := &http.Server{
-		Handler: http.MaxBytesHandler(handler, maxRequestBody), MaxHeaderBytes: maxRequestHeader,
-		ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, IdleTimeout: 5 * time.Minute,
+
+	httpServer := &http.Server{
+		Handler:           http.MaxBytesHandler(handler, maxRequestBody),
+		MaxHeaderBytes:    maxRequestHeader,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		IdleTimeout:       idleTimeout,
 	}
 	served := make(chan error, 1)
-	go func() { served <- toolkit.ListenAndServe(server, s.toolkit, slogger) }()
+	go func() { served <- toolkit.ListenAndServe(httpServer, s.toolkit, slogger) }()
+
 	for {
 		select {
 		case err := <-served:
 			return fmt.Errorf("serve: %w", err)
 		case <-hangup:
-			_ = reloader.Reload() // It tells the log.
+			_ = reloader.Reload() // It logs the outcome.
 		case <-ctx.Done():
-			level.Info(logger).Log("msg", "Stopping: scrapes that are under way finish")
-			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+			_ = level.Info(logger).Log("msg", "Stopping, waiting for running scrapes to finish")
+			shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 			defer cancel()
 			defer reloader.Close()
-			return errors.Join(server.Shutdown(drain), unlessClosed(<-served))
+
+			return errors.Join(httpServer.Shutdown(shutdownCtx), ignoreServerClosed(<-served))
 		}
 	}
 }
 
-// check finds the durations that can't be.
-func (s *serving) check() error {
-	for name, d := range map[string]time.Duration{"--discovery.lookback": *s.lookback, "--discovery.interval": *s.interval} {
-		if d <= 0 {
-			return fmt.Errorf("%s=%s: write a positive duration", name, d)
-		}
-	}
-	return nil
-}
-
-func unlessClosed(err error) error {
+func ignoreServerClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return err
-}
 
-// config reads the configuration as it is now.
-func (s *serving) config() (*config.Config, error) {
-	switch {
-	case *s.configFile == "":
-		cfg, err := config.SingleCluster(*s.single.name, *s.single.url)
-		if err != nil {
-			return nil, fmt.Errorf("--cluster=%s with --upstream.url: %w", *s.single.name, err)
-		}
-		return cfg, nil
-	case s.singleSet != [2]bool{}:
-		return nil, errors.New("--cluster and --upstream.url do not go with --config.file: move them into the file")
-	default:
-		return config.LoadFile(*s.configFile)
-	}
+	return err
 }

@@ -1,212 +1,124 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package web answers the exporter's HTTP requests.
+// Package web serves the exporter's HTTP endpoints.
 package web
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"path"
 	"regexp"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/common/version"
 
 	"github.com/operator-store/operator_store_exporter/collector"
-	"github.com/operator-store/operator_store_exporter/internal/statuspage"
 )
 
-// Options are what the handlers need.
+// Options configure the endpoints.
 type Options struct {
-	Scrape          func(ctx context.Context, clusters ...string) (*collector.Collector, error)
-	Report          func(ctx context.Context, clusters ...string) ([]collector.Report, error) // Of a scrape, for people.
-	Config          func() fmt.Stringer                                                       // What is in use, without secrets.
+	// Acquire returns the exporter of the current configuration, which stays open until release is
+	// called.
+	Acquire         func() (e *collector.Exporter, release func())
 	Reload          func() error
-	Process         *prometheus.Registry // The metrics that do not depend on a scrape.
+	Process         *prometheus.Registry // Metrics that do not depend on a scrape.
 	TelemetryPath   string
-	TimeoutOffset   time.Duration // What a scrape ends before its scraper gives up.
-	MaxRequests     int           // Scrapes at once; 0 for any number.
+	TimeoutOffset   time.Duration // How long before the scraper's timeout a scrape ends.
+	MaxRequests     int           // Maximum number of parallel scrapes; 0 means no limit.
 	EnableLifecycle bool
 	Logger          log.Logger
 }
 
-var pathPattern = regexp.MustCompile(`^/[A-Za-z0-9/_.~-]*$`)
-
-// Handler returns the handler of all paths. The error says what is wrong with an option.
+// Handler returns the handler of all endpoints. The error says which option is invalid.
 func Handler(o Options) (http.Handler, error) {
-	if clean := path.Clean(o.TelemetryPath); !pathPattern.MatchString(o.TelemetryPath) || clean != o.TelemetryPath && clean+"/" != o.TelemetryPath {
-		return nil, fmt.Errorf("--web.telemetry-path=%s: write a path such as /metrics", o.TelemetryPath)
+	if err := o.validate(); err != nil {
+		return nil, err
 	}
-	if o.TimeoutOffset < 0 {
-		return nil, fmt.Errorf("--scrape.timeout-offset=%s: write a duration that is not negative", o.TimeoutOffset)
-	}
-	if o.MaxRequests < 0 {
-		return nil, fmt.Errorf("--web.max-requests=%d: write a number that is not negative", o.MaxRequests)
-	}
-	scraping := o.scraping()
-	taken := map[string]http.Handler{
-		"GET /api/v1/stores": scraping(o.stores),
-		"GET /-/healthy":     text("operator_store_exporter is healthy.\n"),
-		"GET /-/ready":       text("operator_store_exporter is ready.\n"),
-		"POST /-/reload":     o.reload(),
-		"PUT /-/reload":      o.reload(),
-		"GET /favicon.ico":   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
-	}
+
+	scrape := newScrapeHandlers(o)
 	mux := http.NewServeMux()
-	for pattern, h := range taken {
-		if pattern == "GET "+o.TelemetryPath {
-			return nil, fmt.Errorf("--web.telemetry-path=%s is taken: choose another such as /metrics", o.TelemetryPath)
-		}
-		mux.Handle(pattern, h)
-	}
-	metrics := "GET " + o.TelemetryPath
-	if o.TelemetryPath[len(o.TelemetryPath)-1] == '/' {
-		metrics += "{$}"
-	}
-	mux.Handle(metrics, promhttp.InstrumentMetricHandler(o.Process, scraping(o.metrics)))
+	mux.Handle("GET "+storesPath, scrape.handler(o.serveStores))
+	mux.Handle("GET "+healthyPath, textHandler("operator_store_exporter is healthy.\n"))
+	mux.Handle("GET "+readyPath, textHandler("operator_store_exporter is ready.\n"))
+	mux.Handle("POST "+reloadPath, o.reloadHandler())
+	mux.Handle("PUT "+reloadPath, o.reloadHandler())
+	mux.HandleFunc("GET "+faviconPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})
+
+	metrics := promhttp.InstrumentMetricHandler(o.Process, scrape.handler(o.serveMetrics))
+	mux.Handle(exactPattern(o.TelemetryPath), metrics)
 	if o.TelemetryPath != "/" {
-		mux.Handle("GET /{$}", scraping(o.page))
+		mux.Handle(exactPattern("/"), scrape.handler(o.servePage))
 	}
+
 	return mux, nil
 }
 
-// An answerer answers a request by a scrape of the named clusters, which ends with the request's context. Its error is of what
-// the client asked for; whatever upstream does is none.
-type answerer func(w http.ResponseWriter, r *http.Request, clusters []string) error
+// The paths of the endpoints other than the metrics and the status page.
+const (
+	storesPath  = "/api/v1/stores"
+	healthyPath = "/-/healthy"
+	readyPath   = "/-/ready"
+	reloadPath  = "/-/reload"
+	faviconPath = "/favicon.ico"
+)
 
-// scraping returns what makes handlers of answerers, which share the places for scrapes.
-func (o Options) scraping() func(answerer) http.Handler {
-	slots := make(chan struct{}, o.MaxRequests)
-	return func(answer answerer) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if o.MaxRequests > 0 {
-				select {
-				case slots <- struct{}{}:
-					defer func() { <-slots }()
-				default:
-					http.Error(w, fmt.Sprintf("%d scrapes are under way: scrape less often, or raise --web.max-requests.", o.MaxRequests), http.StatusServiceUnavailable)
-					return
-				}
-			}
-			left := budget(r, o.TimeoutOffset)
-			// A scraper that does not take its answer must not hold its place for ever. What can't be set is not needed.
-			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(left + writeTimeout))
-			ctx, cancel := context.WithTimeout(r.Context(), left)
-			defer cancel()
-			query, err := url.ParseQuery(r.URL.RawQuery)
-			if err != nil {
-				http.Error(w, "The parameters can't be read: "+err.Error()+": write ?cluster=NAME&cluster=NAME.", http.StatusBadRequest)
-				return
-			}
-			if err := answer(w, r.WithContext(ctx), query["cluster"]); err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-			}
-		})
-	}
-}
+var pathPattern = regexp.MustCompile(`^/[A-Za-z0-9/_.~-]*$`)
 
-// metrics answers a scraper. Whatever upstream does, the answer is 200.
-func (o Options) metrics(w http.ResponseWriter, r *http.Request, clusters []string) error {
-	scrape, err := o.Scrape(r.Context(), clusters...)
-	if err != nil {
-		return err
+func (o Options) validate() error {
+	clean := path.Clean(o.TelemetryPath)
+	isClean := clean == o.TelemetryPath || clean+"/" == o.TelemetryPath
+	switch {
+	case !pathPattern.MatchString(o.TelemetryPath) || !isClean:
+		return fmt.Errorf("--web.telemetry-path=%s: must be a path such as /metrics", o.TelemetryPath)
+	case o.TimeoutOffset < 0:
+		return fmt.Errorf("--scrape.timeout-offset=%s: must not be negative", o.TimeoutOffset)
+	case o.MaxRequests < 0:
+		return fmt.Errorf("--web.max-requests=%d: must not be negative", o.MaxRequests)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(scrape)
-	gatherers := prometheus.Gatherers{registry}
-	if len(clusters) == 0 {
-		gatherers = append(gatherers, o.Process)
+
+	switch o.TelemetryPath {
+	case storesPath, healthyPath, readyPath, faviconPath:
+		return fmt.Errorf("--web.telemetry-path=%s is another endpoint of the exporter: choose a path such as /metrics",
+			o.TelemetryPath)
 	}
-	promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError,
-		ErrorLog:      errorLog{o.Logger},
-		Registry:      o.Process,
-	}).ServeHTTP(w, r)
+
 	return nil
 }
 
-// page answers people.
-func (o Options) page(w http.ResponseWriter, r *http.Request, clusters []string) error {
-	reports, err := o.Report(r.Context(), clusters...)
-	if err != nil {
-		return err
+// exactPattern returns the pattern for GET requests of a path, but not of the paths below it.
+func exactPattern(path string) string {
+	if strings.HasSuffix(path, "/") {
+		path += "{$}"
 	}
-	p := statuspage.Page{Reports: reports, Clusters: clusters, Config: o.Config(), TelemetryPath: o.TelemetryPath, Version: version.Version, Now: time.Now()}
-	w.Header().Set("Content-Security-Policy", statuspage.PagePolicy)
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	o.write(w, "text/html; charset=utf-8", func(w io.Writer) error { return statuspage.WritePage(w, p) })
-	return nil
+
+	return "GET " + path
 }
 
-// stores answers scripts.
-func (o Options) stores(w http.ResponseWriter, r *http.Request, clusters []string) error {
-	scrape, err := o.Scrape(r.Context(), clusters...)
-	if err != nil {
-		return err
-	}
-	o.write(w, "application/json", func(w io.Writer) error { return statuspage.WriteJSON(w, statuspage.NewDocument(scrape.Reports())) })
-	return nil
-}
-
-// write answers with what is as of now, whole or not at all.
-func (o Options) write(w http.ResponseWriter, contentType string, to func(io.Writer) error) {
-	var body bytes.Buffer
-	if err := to(&body); err != nil {
-		level.Error(o.Logger).Log("msg", "A page was not made", "err", err)
-		http.Error(w, "The page was not made: the log tells why.", http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-store")
-	_, _ = body.WriteTo(w) // A client that goes away is none of our business.
-}
-
-// writeTimeout is how long a scraper may take to read its answer.
-const writeTimeout = 30 * time.Second
-
-// Prometheus' own default, for a scraper that does not say how long it waits.
-const defaultScrapeTimeout = 10 * time.Second
-
-// budget is how long a scrape may take: what the scraper grants less offset, and half of what it
-// grants where the offset would leave less.
-func budget(r *http.Request, offset time.Duration) time.Duration {
-	timeout := defaultScrapeTimeout
-	if s, err := strconv.ParseFloat(r.Header.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64); err == nil && s > 0 && s <= time.Hour.Seconds() {
-		timeout = time.Duration(s * float64(time.Second))
-	}
-	return max(timeout-offset, timeout/2)
-}
-
-func (o Options) reload() http.Handler {
+// reloadHandler reloads the configuration.
+func (o Options) reloadHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if !o.EnableLifecycle {
-			http.Error(w, "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.", http.StatusForbidden)
+			http.Error(w, "Reloading over HTTP is disabled: start the exporter with --web.enable-lifecycle, "+
+				"or send it SIGHUP.", http.StatusForbidden)
+
 			return
 		}
 		if err := o.Reload(); err != nil {
-			http.Error(w, "The configuration was not reloaded, the old one stays in use:\n"+err.Error(), http.StatusInternalServerError)
+			http.Error(w, "The configuration was not reloaded, the previous one stays in use:\n"+err.Error(),
+				http.StatusInternalServerError)
+
 			return
 		}
+
 		fmt.Fprintln(w, "The configuration was reloaded.")
 	})
 }
 
-func text(s string) http.Handler {
+func textHandler(s string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s) })
 }
-
-// errorLog lets promhttp log through go-kit.
-type errorLog struct{ logger log.Logger }
-
-// Println implements promhttp.Logger.
-func (l errorLog) Println(v ...any) { level.Error(l.logger).Log("msg", fmt.Sprint(v...)) }
