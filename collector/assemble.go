@@ -4,6 +4,7 @@ package collector
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -47,8 +48,8 @@ func compareStores(a, b report.Store) int {
 }
 
 // assembleWithoutStores returns the result of a scrape that found no usable state, which is nil if the first refresh has
-// not finished in time.
-func (c *cluster) assembleWithoutStores(state *discovery.State) *report.Report {
+// not finished before ctx ended.
+func (c *cluster) assembleWithoutStores(ctx context.Context, state *discovery.State) *report.Report {
 	if state != nil {
 		return c.newReport(state.Queries, nil)
 	}
@@ -59,7 +60,7 @@ func (c *cluster) assembleWithoutStores(state *discovery.State) *report.Report {
 		Err:     errors.New("no response in time"),
 		Hint:    httpclient.HintTimeout,
 	}
-	c.failures.of(c.config.Name, gauge.QueryTargets, httpclient.ReasonTimeout).Inc()
+	c.countFailure(ctx, gauge.QueryTargets, httpclient.ReasonTimeout)
 
 	return c.newReport(map[*gauge.Query]report.Query{
 		gauge.QueryTargets: {Name: gauge.QueryTargets.Name, Errs: []error{err}},

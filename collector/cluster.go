@@ -169,19 +169,18 @@ func (c *cluster) scrape(ctx context.Context) *report.Report {
 func (c *cluster) query(ctx context.Context) *report.Report {
 	state := c.refresher.Get(ctx)
 	if !state.Usable() {
-		return c.assembleWithoutStores(state)
+		return c.assembleWithoutStores(ctx, state)
 	}
 
 	results := c.runner.Run(ctx, c.planFor(state), func(q *gauge.Query, reason httpclient.Reason) {
-		if !canceled(ctx) {
-			c.failures.of(c.config.Name, q, reason).Inc()
-		}
+		c.countFailure(ctx, q, reason)
 	})
 
 	return c.assemble(state, results)
 }
 
-// planFor returns the queries for the targets of a state.
+// planFor returns the queries for the targets of a state. A refresh makes a new plan even if the targets are the same,
+// and with it new bucket queries, which take into account what was learned about their cost since.
 func (c *cluster) planFor(state *discovery.State) *scrape.Plan {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,6 +189,13 @@ func (c *cluster) planFor(state *discovery.State) *scrape.Plan {
 	}
 
 	return c.plan
+}
+
+// countFailure counts a failed request or a rejected response, unless ctx was canceled.
+func (c *cluster) countFailure(ctx context.Context, q *gauge.Query, reason httpclient.Reason) {
+	if !canceled(ctx) {
+		c.failures.of(c.config.Name, q, reason).Inc()
+	}
 }
 
 // queued counts the requests to upstream that have waited, from the start of the process on.
