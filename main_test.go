@@ -27,8 +27,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
 )
 
 // If this environment variable is set, the test binary runs main. Tests start it as a process to send it signals and to
@@ -276,8 +276,8 @@ func TestSIGTERM(t *testing.T) {
 	close(gate)
 
 	r := <-done
-	if n := len(r.page.gauges()); r.err != nil || n != len(collector.Gauges) {
-		t.Errorf("the scrape under way got %d gauges and the error %v, want %d gauges", n, r.err, len(collector.Gauges))
+	if n := len(r.page.gauges()); r.err != nil || n != len(gauge.Builtin()) {
+		t.Errorf("the scrape under way got %d gauges and the error %v, want %d gauges", n, r.err, len(gauge.Builtin()))
 	}
 	<-exporter.exited
 	if exporter.err != nil {
@@ -386,8 +386,8 @@ func TestDNSFailure(t *testing.T) {
 	exporter := startInProcess(t, "--discovery.interval=1h", "--config.file="+writeFile(t, "config.yml", config))
 	requireEveryGauge := func() {
 		t.Helper()
-		if n := len(scrape(t, exporter.url).gauges()); n != len(collector.Gauges) {
-			t.Fatalf("%d gauges without the fault, want %d", n, len(collector.Gauges))
+		if n := len(scrape(t, exporter.url).gauges()); n != len(gauge.Builtin()) {
+			t.Fatalf("%d gauges without the fault, want %d", n, len(gauge.Builtin()))
 		}
 	}
 	requireEveryGauge()

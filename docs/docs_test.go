@@ -17,9 +17,9 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -31,7 +31,7 @@ const (
 
 func gaugeNames() []string {
 	var names []string
-	for _, g := range collector.Gauges {
+	for _, g := range gauge.Builtin() {
 		names = append(names, g.Name)
 	}
 	return names
@@ -42,11 +42,11 @@ func gaugeNames() []string {
 func TestMetricsDocument(t *testing.T) {
 	document := doctest.Read(t, "docs/metrics.md")
 
-	for _, g := range collector.Gauges {
+	for _, g := range gauge.Builtin() {
 		requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | %s | %s |\n", g.Name, g.Help, g.AbsentWhen))
 	}
 	names := gaugeNames()
-	for _, q := range collector.Queries() {
+	for _, q := range gauge.BuiltinQueries() {
 		names = append(names, q.Name)
 		if q.Expr != "" {
 			expression := strings.ReplaceAll(q.Expr, "|", `\|`)
