@@ -140,6 +140,7 @@ func TestActiveServer(t *testing.T) {
 		{name: "all work again", tried: []string{thirdURL}, active: thirdURL},
 	} {
 		clear(down)
+
 		for _, u := range step.down {
 			down[u] = true
 		}
@@ -212,6 +213,7 @@ func TestShareOfDeadline(t *testing.T) {
 					deadline, _ := ctx.Deadline()
 					takes := tc.takes[len(got)]
 					got = append(got, time.Until(deadline))
+
 					select {
 					case <-time.After(takes):
 					case <-ctx.Done():

@@ -51,15 +51,18 @@ func newSecretReplacer(c commonconfig.HTTPClientConfig) *strings.Replacer {
 	if c.OAuth2 != nil {
 		hide(c.OAuth2.ClientSecret)
 	}
+
 	for _, h := range headers(c) {
 		hide(h.Secrets...)
 	}
+
 	for _, values := range c.ProxyConnectHeader {
 		hide(values...)
 	}
 
 	// Long secrets first: another secret may be the beginning of one.
 	slices.SortFunc(secrets, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+
 	var pairs []string
 	for _, secret := range secrets {
 		pairs = append(pairs, secret, redacted)

@@ -104,6 +104,7 @@ func TestEchoedCredentials(t *testing.T) {
 	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
+
 	for name, config := range map[string]string{
 		"basic_auth":               "basic_auth: {username: u, password: " + secret + "}",
 		"basic_auth from a file":   "basic_auth: {username: u, password_file: " + file + "}",

@@ -56,6 +56,7 @@ func (s *Servers) acquireSlot(ctx context.Context, request string) error {
 	}
 
 	s.queued.Add(1)
+
 	select {
 	case s.slots <- struct{}{}:
 		return nil
@@ -158,6 +159,7 @@ func (a apiError) timedOut() bool {
 	if a.kind == "timeout" || a.kind == "canceled" {
 		return true
 	}
+
 	for _, text := range []string{"context deadline exceeded", "context canceled", "timed out"} {
 		if strings.Contains(a.message, text) {
 			return true

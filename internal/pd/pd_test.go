@@ -248,6 +248,7 @@ func requireError(t *testing.T, stores []storematch.Store, err error, reason htt
 	if got := httpclient.ReasonOf(err); got != reason {
 		t.Errorf("reason is %q, want %q: %v", got, reason, err)
 	}
+
 	for _, text := range want {
 		if !strings.Contains(err.Error(), text) {
 			t.Errorf("error is %q, want %q in it", err, text)

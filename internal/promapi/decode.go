@@ -206,7 +206,7 @@ func decodeValue(pair *jx.Decoder) (ms int64, v float64, err error) {
 		}
 	})
 	if err == nil && n != 2 {
-		err = fmt.Errorf("a value has %d elements, want a time and a number", n)
+		err = errors.New("a value has fewer than two elements, want a time and a number")
 	}
 
 	return ms, v, err
