@@ -522,7 +522,8 @@ type process struct {
 // mainCommand returns a command that runs main with args.
 func mainCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), runMain+"=1")
+	// The race detector sleeps for a second at every exit by default.
+	cmd.Env = append(os.Environ(), runMain+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 

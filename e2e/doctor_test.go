@@ -20,156 +20,238 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
-// Each fault is made on purpose on real servers; the doctor names it, and what it advises makes the patient well.
-func TestDoctor(t *testing.T) {
-	upstream := startWatched(t, map[string]simulator.Version{"tikv-1": simulator.V7, "tikv-3.tikv-peer": simulator.V7, "new": simulator.V8},
-		stack.Target{Job: "node", Instance: "tikv-1:9100", Address: "127.0.0.1:1", Path: "/metrics"},
-		stack.Target{Job: "tikv", Instance: "dead:20180", Address: "127.0.0.1:1", Path: "/metrics"})
-	old := startWatched(t, map[string]simulator.Version{"old": simulator.V4})
-	bare := startPrometheus(t, "bare", time.Second, stack.Target{Job: "node", Instance: "n:9100", Address: stack.Host(upstream.URL), Path: "/metrics"})
-	until(t, "the bare one to have a target", func(ctx context.Context) (bool, error) {
-		s, err := query(ctx, bare.URL, `up{job="node"} == 1`, "")
-		return len(s) == 1, err
-	})
-	locked := startLocked(t)
-	twins := startWatched(t, map[string]simulator.Version{"twin:20180": simulator.V7, "twin:20181": simulator.V7})
+// doctorCase is a mistake and what the doctor command prints about it.
+type doctorCase struct {
+	name   string
+	config string
+	want   string // A pattern of the output.
+	warns  bool   // The command only warns, and succeeds.
+	fixed  string // The configuration after following the hint, unless the hint is about something else.
+}
 
-	cluster := func(url, more string) string {
-		return fmt.Sprintf("clusters:\n- name: prod\n  upstream: {url: %q}\n%s", url, more)
-	}
-	ahead := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"1"]}]}}`, time.Now().Add(time.Minute).Unix())
-	}))
-	seen := map[string]bool{}
-	for _, tc := range []struct {
-		name   string
-		config string
-		want   string // What the doctor says, as a pattern.
-		warned bool   // It is no failure.
-		cured  string // The configuration with the advice followed; "" where the cure is elsewhere.
-	}{
-		{
-			name: "nobody listens", config: cluster("http://127.0.0.1:1", ""),
-			want: `FAIL  upstream .*http://127\.0\.0\.1:1/.*connection refused: is it running, and is url right\?`, cured: cluster(upstream.URL, ""),
-		},
-		{
-			name: "another server listens", config: cluster(serve(t, http.NotFoundHandler()), ""),
-			want: `FAIL  upstream .* 404 .*does url point at the right API\?`, cured: cluster(upstream.URL, ""),
-		},
-		{
-			name: "a password is wanted", config: cluster(locked, ""),
-			want:  `FAIL  upstream .* 401 .*basic_auth`,
-			cured: strings.Replace(cluster(locked, ""), "{url", "{basic_auth: {username: u, password: fakepassword}, url", 1),
-		},
-		{
-			name: "a wrong password", config: strings.Replace(cluster(locked, ""), "{url", "{basic_auth: {username: u, password: wrong}, url", 1),
-			want: `FAIL  upstream .* 401 .*basic_auth`,
-		},
-		{
-			name: "no TiKV is scraped", config: cluster(bare.URL, ""),
-			want: `FAIL  targets .*no series of TiKV within the last 1h; it scrapes the jobs "node": add each TiKV's status address, mostly port 20180, to its scrape_configs`,
-		},
-		{
-			name: "the selector matches nothing", config: cluster(upstream.URL, "  selector: '{job=\"tidb\"}'\n"),
-			want: `FAIL  targets .*selector \{job="tidb"\} matches no TiKV; without it upstream has 3 TiKV targets, with job "tikv": correct selector`, cured: cluster(upstream.URL, "  selector: '{job=\"tikv\"}'\n"),
-		},
-		{
-			name: "the selector wants a label that there is not", config: cluster(upstream.URL, "  selector: '{tidb_cluster=\"x\"}'\n"),
-			want: `FAIL  targets .*without it upstream has 3 TiKV targets, without the label tidb_cluster: correct selector`, cured: cluster(upstream.URL, ""),
-		},
-		{
-			name: "an address that matches nothing", config: cluster(upstream.URL, "  stores: [{id: 1, address: \"tikv-1:20160\"}, {id: 3, address: \"tikv-3:20160\"}]\n"),
-			want:  `FAIL  stores .*no target matches tikv-3:20160; upstream has tikv-3\.tikv-peer:20180: set instance`,
-			cured: cluster(upstream.URL, "  stores: [{id: 1, address: \"tikv-1:20160\"}, {id: 3, address: \"tikv-3:20160\", instance: \"tikv-3.tikv-peer:20180\"}, {address: \"new:20160\"}]\n"),
-		},
-		{
-			name: "an address that is like no target", config: cluster(upstream.URL, "  stores: [{id: 1, address: \"10.1.1.1:20160\"}]\n"),
-			want: `FAIL  stores .*no target matches 10\.1\.1\.1:20160; upstream has, for no other store, new:20180, tikv-1:20180, tikv-3\.tikv-peer:20180: set instance`,
-		},
-		{
-			name: "an address that matches too much", config: cluster(twins.URL, "  stores: [{id: 1, address: \"twin:20160\"}]\n"),
-			want:  `FAIL  stores .*store "twin:20160" of cluster "prod" has no gauges: .*instance="twin:20180".* and .*instance="twin:20181".*set its instance`,
-			cured: cluster(twins.URL, "  stores: [{id: 1, address: \"twin:20160\", instance: \"twin:20181\"}, {id: 2, address: \"twin:20161\", instance: \"twin:20180\"}]\n"),
-		},
-		{
-			name: "a TiKV that nobody configured", config: cluster(upstream.URL, "  stores: [{id: 1, address: \"tikv-1:20160\"}]\n"), warned: true,
-			want: `warn  stores .*not among stores: new:20180, tikv-3\.tikv-peer:20180: add them`, cured: cluster(upstream.URL, ""),
-		},
-		{
-			name: "a rate window of one scrape", config: cluster(upstream.URL, "  rate_window: 1s\n"),
-			want: `FAIL  rate_window .*TiKV is scraped every 1s, rate_window 1s sees one sample: set 4s`, cured: cluster(upstream.URL, "  rate_window: 4s\n"),
-		},
-		{
-			name: "a rate window of two scrapes", config: cluster(upstream.URL, "  rate_window: 3s\n"), warned: true,
-			want: `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: set 4s`, cured: cluster(upstream.URL, "  rate_window: 4s\n"),
-		},
-		{
-			name:   "a range of one scrape in a gauge of one's own",
-			config: cluster(upstream.URL, "  metrics: [{name: operator_store_x, help: X., expr: 'rate(process_cpu_seconds_total[1s])'}]\n"),
-			want:   `FAIL  rate_window .*TiKV is scraped every 1s, the 1s in the expr of operator_store_x sees one sample: write 4s`,
-			cured:  cluster(upstream.URL, "  metrics: [{name: operator_store_x, help: X., expr: 'rate(process_cpu_seconds_total[4s])'}]\n"),
-		},
-		{
-			name: "a TiKV that does not export a metric", config: cluster(old.URL, "  rate_window: 10s\n"), warned: true,
-			want:  `warn  gauges .*operator_store_cpu_cores is absent: no tikv_server_cpu_cores_quota from old:20180: no series \(TiKV before 5\.0\); metrics may name another expression for it`,
-			cured: "",
-		},
-		{
-			name: "a server of several is gone", warned: true,
-			config: fmt.Sprintf("clusters:\n- {name: prod, upstream: {url: [\"http://127.0.0.1:1\", %q]}}\n", upstream.URL),
-			want:   `warn  upstream .*http://127\.0\.0\.1:1/.*connection refused`, cured: cluster(upstream.URL, ""),
-		},
-		{
-			name: "a clock that is wrong", config: cluster(ahead, ""),
-			want: `warn  clock .*is off by (59s|1m0s) from the clock here: let both follow the same NTP servers`,
-		},
-		{
-			name: "PD is gone", config: cluster(upstream.URL, "  pd: {url: \"http://127.0.0.1:1\"}\n"),
-			want: `FAIL  pd .*connection refused`, cured: cluster(upstream.URL, ""),
-		},
-	} {
+// The doctor command names each mistake, and its hint fixes it.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	checks := map[string]bool{}
+	for _, tc := range doctorCases(t) {
 		t.Run(tc.name, func(t *testing.T) {
-			out, err := examine(t, tc.config)
-			if (err == nil) != tc.warned {
-				t.Errorf("it ended with %v", err)
+			out, err := runDoctor(t, tc.config)
+			if (err == nil) != tc.warns {
+				t.Errorf("the command ended with %v", err)
 			}
 			for _, check := range regexp.MustCompile(`(?m)^  (?:ok  |warn|FAIL)  (\S+)`).FindAllStringSubmatch(out, -1) {
-				seen[check[1]] = true
+				checks[check[1]] = true
 			}
 			if !regexp.MustCompile(tc.want).MatchString(out) {
 				t.Errorf("nothing matches %s in\n%s", tc.want, out)
 			}
-			if tc.cured == "" {
+			if tc.fixed == "" {
 				return
 			}
-			until(t, "what was advised to help: "+tc.cured, func(context.Context) (bool, error) {
-				out, err := examine(t, tc.cured) //nolint:contextcheck // It has the test's.
-				return err == nil && !strings.Contains(out, "warn"), fmt.Errorf("the doctor says %s", out)
+
+			until(t, "the hint to help: "+tc.fixed, func(context.Context) (bool, error) {
+				out, err := runDoctor(t, tc.fixed) //nolint:contextcheck // It uses the context of the test.
+				return err == nil && !strings.Contains(out, "warn"), fmt.Errorf("the doctor prints %s", out)
 			})
 		})
 	}
-	doctest.RequireSameSet(t, "docs/commands.md", doctest.FirstCells(doctest.Read(t, "docs/commands.md")), slices.Collect(maps.Keys(seen)))
+	doctest.RequireSameSet(t, "docs/commands.md", doctest.FirstCells(doctest.Read(t, "docs/commands.md")),
+		slices.Collect(maps.Keys(checks)))
 }
 
-// examine runs the doctor on a configuration.
-func examine(t *testing.T, config string) (string, error) {
+// doctorCases starts the servers of the mistakes.
+func doctorCases(t *testing.T) []doctorCase {
 	t.Helper()
-	return command(t, "doctor", "--config.file="+writeFile(t, "config.yml", config))
+
+	const nobody = "http://127.0.0.1:1"
+	upstream := startVersions(t,
+		map[string]simulator.Version{"tikv-1": simulator.V7, "tikv-3.tikv-peer": simulator.V7, "new": simulator.V8},
+		stack.Target{Job: "node", Instance: "tikv-1:9100", Address: stack.Host(nobody), Path: "/metrics"},
+		stack.Target{Job: "tikv", Instance: "dead:20180", Address: stack.Host(nobody), Path: "/metrics"})
+	old := startVersions(t, map[string]simulator.Version{"old": simulator.V4})
+	twins := startVersions(t, map[string]simulator.Version{"twin:20180": simulator.V7, "twin:20181": simulator.V7})
+	withoutTiKV := startWithoutTiKV(t)
+	locked := startLocked(t)
+	ahead := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		const format = `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"1"]}]}}`
+		fmt.Fprintf(w, format, time.Now().Add(time.Minute).Unix())
+	}))
+
+	cluster := func(url, fields string) string {
+		return fmt.Sprintf("clusters:\n- name: prod\n  upstream: {url: %q}\n%s", url, fields)
+	}
+	withPassword := func(url, password string) string {
+		const format = "clusters:\n- name: prod\n  upstream: {basic_auth: {username: u, password: %s}, url: %q}\n"
+		return fmt.Sprintf(format, password, url)
+	}
+	good := cluster(upstream.URL, "")
+	return []doctorCase{
+		{
+			name:   "nobody listens",
+			config: cluster(nobody, ""),
+			want:   `FAIL  upstream .*http://127\.0\.0\.1:1/.*connection refused: is it running, and is url right\?`,
+			fixed:  good,
+		},
+		{
+			name:   "another server listens",
+			config: cluster(serve(t, http.NotFoundHandler()), ""),
+			want:   `FAIL  upstream .* 404 .*does url point at the right API\?`,
+			fixed:  good,
+		},
+		{
+			name:   "missing password",
+			config: cluster(locked, ""),
+			want:   `FAIL  upstream .* 401 .*basic_auth`,
+			fixed:  withPassword(locked, "fakepassword"),
+		},
+		{
+			name:   "wrong password",
+			config: withPassword(locked, "wrong"),
+			want:   `FAIL  upstream .* 401 .*basic_auth`,
+		},
+		{
+			name:   "upstream does not scrape TiKV",
+			config: cluster(withoutTiKV.URL, ""),
+			want: `FAIL  targets .*no series of TiKV within the last 1h; it scrapes the jobs "node": ` +
+				`add each TiKV's status address, mostly port 20180, to its scrape_configs`,
+		},
+		{
+			name:   "selector matches nothing",
+			config: cluster(upstream.URL, "  selector: '{job=\"tidb\"}'\n"),
+			want: `FAIL  targets .*selector \{job="tidb"\} matches no TiKV; ` +
+				`without it upstream has 3 TiKV targets, with job "tikv": correct selector`,
+			fixed: cluster(upstream.URL, "  selector: '{job=\"tikv\"}'\n"),
+		},
+		{
+			name:   "selector requires a label that does not exist",
+			config: cluster(upstream.URL, "  selector: '{tidb_cluster=\"x\"}'\n"),
+			want: `FAIL  targets .*without it upstream has 3 TiKV targets, ` +
+				`without the label tidb_cluster: correct selector`,
+			fixed: good,
+		},
+		{
+			name: "address matches no target",
+			config: cluster(upstream.URL,
+				"  stores: [{id: 1, address: \"tikv-1:20160\"}, {id: 3, address: \"tikv-3:20160\"}]\n"),
+			want: `FAIL  stores .*no target matches tikv-3:20160; ` +
+				`upstream has tikv-3\.tikv-peer:20180: set instance`,
+			fixed: cluster(upstream.URL, "  stores:\n"+
+				"  - {id: 1, address: \"tikv-1:20160\"}\n"+
+				"  - {id: 3, address: \"tikv-3:20160\", instance: \"tikv-3.tikv-peer:20180\"}\n"+
+				"  - {address: \"new:20160\"}\n"),
+		},
+		{
+			name:   "address is similar to no target",
+			config: cluster(upstream.URL, "  stores: [{id: 1, address: \"10.1.1.1:20160\"}]\n"),
+			want: `FAIL  stores .*no target matches 10\.1\.1\.1:20160; ` +
+				`upstream has, for no other store, new:20180, tikv-1:20180, tikv-3\.tikv-peer:20180: set instance`,
+		},
+		{
+			name:   "address matches two targets",
+			config: cluster(twins.URL, "  stores: [{id: 1, address: \"twin:20160\"}]\n"),
+			want: `FAIL  stores .*store "twin:20160" of cluster "prod" has no gauges: ` +
+				`.*instance="twin:20180".* and .*instance="twin:20181".*set its instance`,
+			fixed: cluster(twins.URL, "  stores:\n"+
+				"  - {id: 1, address: \"twin:20160\", instance: \"twin:20181\"}\n"+
+				"  - {id: 2, address: \"twin:20161\", instance: \"twin:20180\"}\n"),
+		},
+		{
+			name:   "TiKV that is not configured",
+			config: cluster(upstream.URL, "  stores: [{id: 1, address: \"tikv-1:20160\"}]\n"),
+			warns:  true,
+			want:   `warn  stores .*not among stores: new:20180, tikv-3\.tikv-peer:20180: add them`,
+			fixed:  good,
+		},
+		{
+			name:   "rate window of one scrape",
+			config: cluster(upstream.URL, "  rate_window: 1s\n"),
+			want:   `FAIL  rate_window .*TiKV is scraped every 1s, rate_window 1s sees one sample: set 4s`,
+			fixed:  cluster(upstream.URL, "  rate_window: 4s\n"),
+		},
+		{
+			name:   "rate window of two scrapes",
+			config: cluster(upstream.URL, "  rate_window: 3s\n"),
+			warns:  true,
+			want:   `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: set 4s`,
+			fixed:  cluster(upstream.URL, "  rate_window: 4s\n"),
+		},
+		{
+			name:   "range of one scrape in a custom gauge",
+			config: cluster(upstream.URL, customGauge("rate(process_cpu_seconds_total[1s])")),
+			want: `FAIL  rate_window .*TiKV is scraped every 1s, ` +
+				`the 1s in the expr of operator_store_x sees one sample: write 4s`,
+			fixed: cluster(upstream.URL, customGauge("rate(process_cpu_seconds_total[4s])")),
+		},
+		{
+			name:   "TiKV that does not export a metric",
+			config: cluster(old.URL, "  rate_window: 10s\n"),
+			warns:  true,
+			want: `warn  gauges .*operator_store_cpu_cores is absent: no tikv_server_cpu_cores_quota from old:20180: ` +
+				`no series \(TiKV before 5\.0\); metrics may name another expression for it`,
+		},
+		{
+			name:   "one of two servers is down",
+			config: fmt.Sprintf("clusters:\n- {name: prod, upstream: {url: [%q, %q]}}\n", nobody, upstream.URL),
+			warns:  true,
+			want:   `warn  upstream .*http://127\.0\.0\.1:1/.*connection refused`,
+			fixed:  good,
+		},
+		{
+			name:   "wrong clock",
+			config: cluster(ahead, ""),
+			want:   `warn  clock .*is off by (59s|1m0s) from the clock here: let both follow the same NTP servers`,
+		},
+		{
+			name:   "PD is down",
+			config: cluster(upstream.URL, "  pd: {url: \""+nobody+"\"}\n"),
+			want:   `FAIL  pd .*connection refused`,
+			fixed:  good,
+		},
+	}
 }
 
-// startLocked starts a Prometheus that scrapes a TiKV and wants the password "fakepassword" of the user u.
+// customGauge returns the configuration of a custom gauge.
+func customGauge(expression string) string {
+	return fmt.Sprintf("  metrics: [{name: operator_store_x, help: X., expr: '%s'}]\n", expression)
+}
+
+// runDoctor runs the doctor command on a configuration.
+func runDoctor(t *testing.T, config string) (string, error) {
+	t.Helper()
+	return runCommand(t, "doctor", "--config.file="+writeFile(t, "config.yml", config))
+}
+
+// startWithoutTiKV starts a Prometheus that scrapes only a node exporter.
+func startWithoutTiKV(t *testing.T) *stack.Process {
+	t.Helper()
+
+	page := serve(t, respondWith(http.StatusOK, "node_load1 1\n"))
+	target := stack.Target{Job: "node", Instance: "n:9100", Address: stack.Host(page), Path: "/metrics"}
+	p := startPrometheus(t, "upstream without TiKV", time.Second, target)
+	until(t, "the upstream to have scraped the node exporter", func(ctx context.Context) (bool, error) {
+		s, err := query(ctx, p.URL, `up{job="node"} == 1`, "")
+		return len(s) == 1, err
+	})
+	return p
+}
+
+// fakePasswordHash is the bcrypt hash of "fakepassword".
+const fakePasswordHash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
+
+// startLocked starts a Prometheus that scrapes a TiKV and requires the password "fakepassword" of the user u. It returns
+// the URL.
 func startLocked(t *testing.T) string {
 	t.Helper()
-	const hash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
-	store := simulator.NewCluster(1)
-	store.AddStore("a", "a:20160", simulator.V7)
-	dir := t.TempDir()
-	if err := stack.Retarget(dir, time.Second, []stack.Target{{Job: "tikv", Instance: "a:20180", Address: stack.Host(serve(t, store)), Path: "/tikv/a"}}); err != nil {
+
+	f := newFleet(t)
+	f.add("a", simulator.V7)
+	if err := stack.Retarget(f.dir, time.Second, f.targets); err != nil {
 		t.Fatal(err)
 	}
-	web := writeFile(t, "web.yml", fmt.Sprintf("basic_auth_users: {u: %q}\n", hash))
-	p, err := stack.Start(t.Context(), "locked", exec.CommandContext(t.Context(), prometheusBinary, "--config.file="+filepath.Join(dir, "prometheus.yml"),
-		"--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0", "--web.config.file="+web))
+	web := writeFile(t, "web.yml", fmt.Sprintf("basic_auth_users: {u: %q}\n", fakePasswordHash))
+	p, err := stack.Start(t.Context(), "locked upstream", exec.CommandContext(t.Context(), prometheusBinary,
+		"--config.file="+filepath.Join(f.dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(f.dir, "data"),
+		"--web.listen-address=127.0.0.1:0", "--web.config.file="+web))
 	if err != nil {
 		t.Fatal(err)
 	}

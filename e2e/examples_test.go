@@ -18,65 +18,203 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
-// The schemas of Kubernetes and compose are held by examples/, a module of its own. Here is what the exporter itself knows of its examples.
+// The module in examples/ checks the examples against the schemas of Kubernetes and Compose. The tests here check them
+// against the exporter, Prometheus and systemd.
 
 const program = "operator_store_exporter"
 
-const unitFile = "examples/systemd/operator_store_exporter.service"
+// The example files.
+const (
+	sidecarFile    = "examples/kubernetes/sidecar.yaml"
+	monitorFile    = "examples/kubernetes/tidbmonitor.yaml"
+	composeFile    = "examples/compose/compose.yaml"
+	upstreamFile   = "examples/compose/upstream.yml"
+	federationFile = "examples/compose/federation.yml"
+	unitFile       = "examples/systemd/operator_store_exporter.service"
+	unitFlagsFile  = "examples/systemd/operator_store_exporter.default"
+	unitConfigFile = "examples/systemd/config.yml"
+)
 
-// exampleFiles returns the examples, and what they are held to, by path.
+// exampleFiles returns the example files and the Dockerfile by path.
 func exampleFiles(t *testing.T) map[string]string {
 	t.Helper()
-	found := map[string]string{}
+
+	files := map[string]string{"Dockerfile": doctest.Read(t, "Dockerfile")}
 	err := filepath.WalkDir(root+"/examples", func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
 			name = strings.TrimPrefix(filepath.ToSlash(name), root+"/")
-			found[name] = doctest.Read(t, name)
+			files[name] = doctest.Read(t, name)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	found["Dockerfile"] = doctest.Read(t, "Dockerfile")
-	return found
+	return files
 }
 
-// argsIn returns the arguments of each container of a program in a YAML file, which bears its name.
+// exampleChecks are the checks of the example files. Each returns all mistakes.
+var exampleChecks = map[string]func(*testing.T, map[string]string) error{
+	"flags":      checkFlags,
+	"configs":    checkConfigs,
+	"unit":       checkUnit,
+	"prometheus": checkPrometheusServers,
+}
+
+// A brokenExample is a mistake in an example file that a check must find.
+type brokenExample struct{ name, check, file, old, new string }
+
+var brokenExamples = []brokenExample{
+	{name: "flag of the sidecar", check: "flags", file: sidecarFile, old: "--upstream.url=", new: "--upstream.uri="},
+	{name: "flag of the TidbMonitor", check: "flags", file: monitorFile, old: "--config.file=", new: "--config="},
+	{name: "flag of Compose", check: "flags", file: composeFile, old: "--upstream.url=", new: "--upstream="},
+	{
+		name: "conflicting flags", check: "flags", file: sidecarFile,
+		old: "--cluster=basic", new: "--config.file=config.yml",
+	},
+	{
+		name: "other container name", check: "flags", file: sidecarFile,
+		old: "name: operator-store-exporter", new: "name: exporter",
+	},
+	{name: "flag of the unit", check: "flags", file: unitFile, old: "=--cluster=", new: "=--clusters="},
+	{name: "flag in a comment of the unit", check: "flags", file: unitFile, old: "--config.file", new: "--config"},
+	{
+		name: "flag in the unit's environment file", check: "flags", file: unitFlagsFile,
+		old: "--log.level=info", new: "--log.level=all",
+	},
+	{
+		name: "upstream of the unit", check: "flags", file: unitFile,
+		old: "http://localhost:9090", new: "http://localhost:9091",
+	},
+	{name: "port of the image", check: "flags", file: "Dockerfile", old: "EXPOSE 9820", new: "EXPOSE 9821"},
+
+	{name: "field", check: "configs", file: unitConfigFile, old: "basic_auth:", new: "basicauth:"},
+	{name: "value", check: "configs", file: unitConfigFile, old: "https://prometheus-a", new: "prometheus-a"},
+	{name: "field in a ConfigMap", check: "configs", file: monitorFile, old: "selector: '", new: "selectors: '"},
+	{
+		name: "selector in a ConfigMap", check: "configs", file: monitorFile,
+		old: `{tidb_cluster="tidb-basic"}`, new: "tidb-basic",
+	},
+
+	{name: "section", check: "unit", file: unitFile, old: "[Install]", new: "[Instal]"},
+	{name: "key", check: "unit", file: unitFile, old: "ProtectHome=", new: "ProtectHomes="},
+	{name: "key of another section", check: "unit", file: unitFile, old: "WantedBy=", new: "ExecStart="},
+	{
+		name: "other program", check: "unit", file: unitFile,
+		old: "/usr/local/bin/operator_store_exporter", new: "/usr/bin/operator_store_exporter",
+	},
+	{
+		name: "other environment file", check: "unit", file: unitFile,
+		old: "EnvironmentFile=-/etc/default/", new: "EnvironmentFile=-/etc/sysconfig/",
+	},
+	{name: "other configuration file", check: "unit", file: unitFlagsFile, old: "/config.yml", new: ".yml"},
+	{
+		name: "other secret", check: "unit", file: unitConfigFile,
+		old: ".service/password", new: ".service/secret",
+	},
+	{name: "open sandbox", check: "unit", file: unitFile, old: "ProtectSystem=strict", new: "ProtectSystem=no"},
+
+	{
+		name: "field of the sidecar's Prometheus", check: "prometheus", file: sidecarFile,
+		old: "static_configs:", new: "static_config:",
+	},
+	{
+		name: "flag of the sidecar's Prometheus", check: "prometheus", file: sidecarFile,
+		old: "--storage.tsdb.path", new: "--storage.path",
+	},
+	{
+		name: "port of TiKV", check: "prometheus", file: sidecarFile,
+		old: "basic-tikv-1.basic-tikv-peer.tidb.svc:20180", new: "basic-tikv-1.basic-tikv-peer.tidb.svc:20160",
+	},
+	{
+		name: "field of upstream", check: "prometheus", file: upstreamFile,
+		old: "scrape_interval:", new: "scrape_intervals:",
+	},
+	{
+		name: "target that is a URL", check: "prometheus", file: upstreamFile,
+		old: "tikv-0.example.com:20180", new: "http://tikv-0.example.com:20180",
+	},
+	{
+		name: "flag of upstream", check: "prometheus", file: composeFile,
+		old: "--storage.tsdb.path", new: "--storage.path",
+	},
+	{name: "field of the federation", check: "prometheus", file: federationFile, old: "job_name:", new: "name:"},
+}
+
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	for name, check := range exampleChecks {
+		t.Run(name, func(t *testing.T) {
+			if err := check(t, exampleFiles(t)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, b := range brokenExamples {
+		t.Run("broken "+b.check+"/"+b.name, func(t *testing.T) { b.test(t) })
+	}
+
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Log("systemd-analyze is not installed: systemd itself did not check the unit")
+		return
+	}
+	for _, b := range []brokenExample{
+		{
+			name: "group of system calls", check: "unit", file: unitFile,
+			old: "@system-service", new: "@system-services",
+		},
+		{name: "time", check: "unit", file: unitFile, old: "RestartSec=5s", new: "RestartSec=5q"},
+	} {
+		t.Run("broken for systemd/"+b.name, func(t *testing.T) { b.test(t) })
+	}
+}
+
+func (b brokenExample) test(t *testing.T) {
+	files := exampleFiles(t)
+	if !strings.Contains(files[b.file], b.old) {
+		t.Fatalf("%s lacks %q", b.file, b.old)
+	}
+	files[b.file] = strings.ReplaceAll(files[b.file], b.old, b.new)
+	if err := exampleChecks[b.check](t, files); err == nil {
+		t.Errorf("the check accepts %q in %s", b.new, b.file)
+	}
+}
+
+// argsIn returns the arguments of each container in a YAML file that has the name of one of the programs.
 func argsIn(content string, programs ...string) ([][]string, error) {
-	var found [][]string
+	var all [][]string
 	var walk func(name string, n *yaml.Node)
 	walk = func(name string, n *yaml.Node) {
-		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		isMapping := n.Kind == yaml.MappingNode
+		for i := 0; isMapping && i+1 < len(n.Content); i += 2 {
 			if n.Content[i].Value == "name" {
 				name = n.Content[i+1].Value
 			}
 		}
 		for i, child := range n.Content {
-			own := name
-			if n.Kind == yaml.MappingNode && i%2 == 1 {
+			childName := name
+			if isMapping && i%2 == 1 {
 				key := n.Content[i-1].Value
-				if (key == "args" || key == "command") && slices.Contains(programs, strings.ReplaceAll(name, "-", "_")) {
-					var args []string
-					if child.Decode(&args) == nil {
-						found = append(found, args)
-					}
+				isProgram := slices.Contains(programs, strings.ReplaceAll(name, "-", "_"))
+				var args []string
+				if isProgram && (key == "args" || key == "command") && child.Decode(&args) == nil {
+					all = append(all, args)
 				}
-				own = key
+				childName = key
 			}
-			walk(own, child)
+			walk(childName, child)
 		}
 	}
+
 	decoder := yaml.NewDecoder(strings.NewReader(content))
 	for {
 		var document yaml.Node
 		switch err := decoder.Decode(&document); {
 		case errors.Is(err, io.EOF):
-			return found, nil
+			return all, nil
 		case err != nil:
 			return nil, err
 		}
@@ -84,62 +222,83 @@ func argsIn(content string, programs ...string) ([][]string, error) {
 	}
 }
 
-// checkArgs says what of a command line is none of the exporter's.
+// checkArgs returns what the exporter does not accept in a command line.
 func checkArgs(t *testing.T, args []string) error {
 	t.Helper()
-	good := writeFile(t, "c.yml", "clusters:\n- name: a\n  upstream: {url: 'http://127.0.0.1:1'}\n")
-	if _, err := command(t, append(slices.Clone(args), "check-config", good)...); err != nil {
+
+	// With check-config, the exporter parses all flags but does not use their values.
+	file := writeFile(t, "c.yml", "clusters:\n- name: a\n  upstream: {url: 'http://127.0.0.1:1'}\n")
+	if _, err := runCommand(t, append(slices.Clone(args), "check-config", file)...); err != nil {
 		return fmt.Errorf("%q: %w", args, err)
 	}
-	file := slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--config.file=") })
-	single := slices.ContainsFunc(args, func(a string) bool {
-		return strings.HasPrefix(a, "--cluster=") || strings.HasPrefix(a, "--upstream.url=")
-	})
-	if file && single {
-		return fmt.Errorf("%q: --config.file does not go with --cluster and --upstream.url", args)
+
+	has := func(flag string) bool {
+		return slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, flag+"=") })
+	}
+	if has("--config.file") && (has("--cluster") || has("--upstream.url")) {
+		return fmt.Errorf("%q: --config.file conflicts with --cluster and --upstream.url", args)
 	}
 	return nil
 }
 
-// checkFlags says which file starts the exporter as it can't be started.
-func checkFlags(t *testing.T, f map[string]string) error {
-	var problems []error
-	for _, file := range []string{"examples/kubernetes/sidecar.yaml", "examples/kubernetes/tidbmonitor.yaml", "examples/compose/compose.yaml"} {
-		args, err := argsIn(f[file], program)
+var argsVariable = regexp.MustCompile(`(?m)^[^\n]*\bARGS="?(--[^"\n]+)"`)
+
+// checkFlags checks the command lines of the exporter, and the defaults that other files repeat.
+func checkFlags(t *testing.T, files map[string]string) error {
+	t.Helper()
+
+	var mistakes []error
+	for _, file := range []string{sidecarFile, monitorFile, composeFile} {
+		args, err := argsIn(files[file], program)
 		if err != nil || len(args) != 1 {
-			problems = append(problems, err, fmt.Errorf("%s starts %d exporters", file, len(args)))
+			mistakes = append(mistakes, err, fmt.Errorf("%s starts %d exporters, want 1", file, len(args)))
 		}
 		for _, a := range args {
 			if err := checkArgs(t, a); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", file, err))
+				mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
 			}
 		}
 	}
-	commands := regexp.MustCompile(`(?m)^[^\n]*\bARGS="?(--[^"\n]+)"`)
-	for file, n := range map[string]int{unitFile: 2, "examples/systemd/operator_store_exporter.default": 1} {
-		found := commands.FindAllStringSubmatch(f[file], -1)
-		if len(found) != n {
-			problems = append(problems, fmt.Errorf("%s has %d command lines, want %d", file, len(found), n))
+	for file, want := range map[string]int{unitFile: 2, unitFlagsFile: 1} {
+		lines := argsVariable.FindAllStringSubmatch(files[file], -1)
+		if len(lines) != want {
+			mistakes = append(mistakes, fmt.Errorf("%s has %d command lines, want %d", file, len(lines), want))
 		}
-		for _, m := range found {
+		for _, m := range lines {
 			if err := checkArgs(t, strings.Fields(m[1])); err != nil {
-				problems = append(problems, fmt.Errorf("%s: %w", file, err))
+				mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
 			}
 		}
 	}
-	help, err := command(t, "--help")
+	return errors.Join(append(mistakes, checkDefaults(t, files))...)
+}
+
+// checkDefaults checks the defaults of the exporter's flags that example files repeat.
+func checkDefaults(t *testing.T, files map[string]string) error {
+	t.Helper()
+
+	help, err := runCommand(t, "--help")
 	if err != nil {
 		return err
 	}
-	if url := defaultOf(help, "--upstream.url"); !strings.Contains(f[unitFile], " --upstream.url="+url+`"`) {
-		problems = append(problems, fmt.Errorf("%s does not query %q", unitFile, url))
+	var mistakes []error
+	if url := defaultOf(help, "--upstream.url"); !strings.Contains(files[unitFile], " --upstream.url="+url+`"`) {
+		mistakes = append(mistakes, fmt.Errorf("%s does not have the default --upstream.url=%s", unitFile, url))
 	}
-	// What listens is what is exposed: examples/ has the port too.
+
 	_, port, err := net.SplitHostPort(defaultOf(help, "--web.listen-address"))
-	if err != nil || !strings.Contains(f["Dockerfile"], "\nEXPOSE "+port+"\n") || !strings.Contains(f["examples/kubernetes_test.go"], "exporterPort = "+port+"\n") {
-		problems = append(problems, err, fmt.Errorf("the Dockerfile or the examples do not have the port %q", port))
+	if err != nil {
+		return err
 	}
-	return errors.Join(problems...)
+	for file, want := range map[string]string{
+		"Dockerfile":                  "\nEXPOSE " + port + "\n",
+		"examples/kubernetes_test.go": "exporterPort = " + port + "\n",
+	} {
+		if !strings.Contains(files[file], want) {
+			mistakes = append(mistakes, fmt.Errorf("%s does not have the port %s", file, port))
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 // defaultOf returns the default of a flag from the output of --help.
@@ -151,18 +310,18 @@ func defaultOf(help, flag string) string {
 	return m[1]
 }
 
-// checkConfigs loads every configuration of the exporter.
-func checkConfigs(f map[string]string) error {
-	var problems []error
-	load := func(file, content string) {
-		if _, err := config.Load([]byte(content)); err != nil {
-			problems = append(problems, fmt.Errorf("%s: %w", file, err))
+// checkConfigs gives each configuration of the exporter to check-config.
+func checkConfigs(t *testing.T, files map[string]string) error {
+	t.Helper()
+
+	inConfigMap, err := dataIn(files[monitorFile], "config.yml")
+	mistakes := []error{err}
+	for file, content := range map[string]string{unitConfigFile: files[unitConfigFile], monitorFile: inConfigMap} {
+		if _, err := runCommand(t, "check-config", writeFile(t, "config.yml", content)); err != nil {
+			mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
 		}
 	}
-	load("examples/systemd/config.yml", f["examples/systemd/config.yml"])
-	in, err := dataIn(f["examples/kubernetes/tidbmonitor.yaml"], "config.yml")
-	load("examples/kubernetes/tidbmonitor.yaml", in)
-	return errors.Join(append(problems, err)...)
+	return errors.Join(mistakes...)
 }
 
 // dataIn returns a file of the first ConfigMap.
@@ -172,43 +331,61 @@ func dataIn(content, file string) (string, error) {
 	return configMap.Data[file], err
 }
 
-// checkPrometheis gives every configuration of a Prometheus to promtool, with the rules beside it where there are some.
-func checkPrometheis(t *testing.T, f map[string]string) error {
+// checkPrometheusServers checks the flags and configurations of the Prometheus servers, together with the alerts.
+func checkPrometheusServers(t *testing.T, files map[string]string) error {
 	t.Helper()
-	sidecar, err := dataIn(f["examples/kubernetes/sidecar.yaml"], "prometheus.yml")
-	problems := []error{err}
+
 	help, err := exec.CommandContext(t.Context(), prometheusBinary, "--help").CombinedOutput()
 	if err != nil {
 		return err
 	}
-	for file, n := range map[string]int{"examples/kubernetes/sidecar.yaml": 1, "examples/compose/compose.yaml": 2} {
-		args, err := argsIn(f[file], "prometheus", "upstream", "federation")
-		if err != nil || len(args) != n {
-			problems = append(problems, err, fmt.Errorf("%s starts %d Prometheis", file, len(args)))
+	var mistakes []error
+	for file, want := range map[string]int{sidecarFile: 1, composeFile: 2} {
+		args, err := argsIn(files[file], "prometheus", "upstream", "federation")
+		if err != nil || len(args) != want {
+			mistakes = append(mistakes, err, fmt.Errorf("%s starts %d Prometheus servers, want %d", file, len(args), want))
 		}
 		for _, arg := range slices.Concat(args...) {
-			if flag, _, _ := strings.Cut(arg, "="); !regexp.MustCompile(`(?m)^\s+` + regexp.QuoteMeta(flag) + `=`).Match(help) {
-				problems = append(problems, fmt.Errorf("%s: Prometheus has no flag %s", file, flag))
+			flag, _, _ := strings.Cut(arg, "=")
+			if !regexp.MustCompile(`(?m)^\s+` + regexp.QuoteMeta(flag) + `=`).Match(help) {
+				mistakes = append(mistakes, fmt.Errorf("%s: Prometheus has no flag %s", file, flag))
 			}
 		}
 	}
-	for name, content := range map[string]string{
-		"sidecar.yaml": sidecar, "upstream.yml": f["examples/compose/upstream.yml"], "federation.yml": f["examples/compose/federation.yml"],
+
+	sidecar, err := dataIn(files[sidecarFile], "prometheus.yml")
+	mistakes = append(mistakes, err)
+	for file, content := range map[string]string{
+		sidecarFile: sidecar, upstreamFile: files[upstreamFile], federationFile: files[federationFile],
 	} {
-		problems = append(problems, checkTargets(name, content))
-		dir := t.TempDir()
-		args := []string{"check", "config", "--lint=all", "--lint-fatal"}
-		rules, err := os.ReadFile(root + "/mixin/alerts.yml")
-		problems = append(problems, err, os.WriteFile(dir+"/alerts.yml", rules, 0o600), os.WriteFile(dir+"/prometheus.yml", []byte(content), 0o600))
-		if out, err := exec.CommandContext(t.Context(), promtoolBinary, append(args, dir+"/prometheus.yml")...).CombinedOutput(); err != nil || content == "" {
-			problems = append(problems, err, fmt.Errorf("%s: %s", name, out))
-		}
+		mistakes = append(mistakes, checkTargets(file, content), lintPrometheusConfig(t, file, content))
 	}
-	return errors.Join(problems...)
+	return errors.Join(mistakes...)
 }
 
-// checkTargets wants each target at the port at which its job serves metrics.
-func checkTargets(name, content string) error {
+// lintPrometheusConfig returns the mistakes and questionable settings that promtool finds in a configuration.
+func lintPrometheusConfig(t *testing.T, file, content string) error {
+	t.Helper()
+
+	dir := t.TempDir()
+	config := filepath.Join(dir, "prometheus.yml")
+	alerts := doctest.Read(t, "mixin/alerts.yml")
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "alerts.yml"), []byte(alerts), 0o600),
+		os.WriteFile(config, []byte(content), 0o600),
+	); err != nil {
+		return err
+	}
+
+	cmd := exec.CommandContext(t.Context(), promtoolBinary, "check", "config", "--lint=all", "--lint-fatal", config)
+	if out, err := cmd.CombinedOutput(); err != nil || content == "" {
+		return fmt.Errorf("%s: promtool: %w: %s", file, err, out)
+	}
+	return nil
+}
+
+// checkTargets checks that each target has the port at which its job exports metrics.
+func checkTargets(file, content string) error {
 	var prometheus struct {
 		ScrapeConfigs []struct {
 			Job    string                       `yaml:"job_name"`
@@ -218,12 +395,13 @@ func checkTargets(name, content string) error {
 	if err := yaml.Unmarshal([]byte(content), &prometheus); err != nil {
 		return err
 	}
+
 	ports := map[string]string{"tikv": ":20180", "pd": ":2379", "operator_store": ":9820"}
 	for _, s := range prometheus.ScrapeConfigs {
 		for _, static := range s.Static {
 			for _, target := range static.Targets {
 				if ports[s.Job] == "" || !strings.HasSuffix(target, ports[s.Job]) {
-					return fmt.Errorf("%s: %s is no target of the job %s", name, target, s.Job)
+					return fmt.Errorf("%s: %s is not a target of the job %s", file, target, s.Job)
 				}
 			}
 		}
@@ -231,247 +409,102 @@ func checkTargets(name, content string) error {
 	return nil
 }
 
-// unitKeys are keys that systemd knows, and that a unit of ours may have.
+// unitKeys are the keys of systemd that the unit may have, by section.
 var unitKeys = map[string][]string{
 	"Unit": {"Description", "Documentation", "Wants", "After"},
 	"Service": {
-		"Environment", "EnvironmentFile", "ExecStart", "ExecReload", "Restart", "RestartSec", "TimeoutStopSec", "DynamicUser", "UMask",
-		"CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateUsers",
-		"DevicePolicy", "ProtectProc", "ProtectClock", "ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables",
-		"ProtectControlGroups", "RestrictAddressFamilies", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "RemoveIPC", "LockPersonality",
-		"MemoryDenyWriteExecute", "SystemCallArchitectures", "SystemCallFilter", "SystemCallErrorNumber", "MemoryMax",
+		"Environment", "EnvironmentFile", "ExecStart", "ExecReload", "Restart", "RestartSec", "TimeoutStopSec",
+		"DynamicUser", "UMask", "CapabilityBoundingSet", "AmbientCapabilities", "NoNewPrivileges", "ProtectSystem",
+		"ProtectHome", "PrivateTmp", "PrivateDevices", "PrivateUsers", "DevicePolicy", "ProtectProc", "ProtectClock",
+		"ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "ProtectControlGroups",
+		"RestrictAddressFamilies", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID", "RemoveIPC",
+		"LockPersonality", "MemoryDenyWriteExecute", "SystemCallArchitectures", "SystemCallFilter",
+		"SystemCallErrorNumber", "MemoryMax",
 	},
 	"Install": {"WantedBy"},
 }
 
-// checkUnit reads the unit strictly, and has systemd read it where there is one.
-func checkUnit(t *testing.T, f map[string]string) error {
+// unitValues are the values that the unit must have.
+var unitValues = map[string]string{
+	"CapabilityBoundingSet":  "",
+	"DynamicUser":            "yes",
+	"EnvironmentFile":        "-/etc/default/" + program,
+	"ExecReload":             "/bin/kill -HUP $MAINPID",
+	"ExecStart":              "/usr/local/bin/" + program + " $ARGS",
+	"MemoryDenyWriteExecute": "yes",
+	"NoNewPrivileges":        "yes",
+	"PrivateTmp":             "yes",
+	"ProtectHome":            "yes",
+	"ProtectSystem":          "strict",
+	"WantedBy":               "multi-user.target",
+}
+
+// unitReferences are the places at which the unit and the files next to it refer to each other.
+var unitReferences = map[string][]string{
+	unitFile: {
+		"--config.file=/etc/" + program + `/config.yml"`,
+		"#LoadCredential=password:/etc/" + program + "/password\n",
+	},
+	unitFlagsFile: {
+		"# /etc/default/" + program + ":",
+		"--config.file=/etc/" + program + "/config.yml ",
+	},
+	unitConfigFile: {
+		"# /etc/" + program + "/config.yml:",
+		"password_file: /run/credentials/" + program + ".service/password\n",
+	},
+}
+
+// checkUnit checks the unit, the files next to it, and what systemd reports about the unit if it is installed.
+func checkUnit(t *testing.T, files map[string]string) error {
 	t.Helper()
-	content := f[unitFile]
-	var problems []error
+
+	var mistakes []error
 	section, values := "", map[string]string{}
-	for i, line := range strings.Split(content, "\n") {
+	for i, line := range strings.Split(files[unitFile], "\n") {
 		key, value, isKey := strings.Cut(line, "=")
 		switch {
 		case line == "" || strings.HasPrefix(line, "#"):
 		case strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") && unitKeys[strings.Trim(line, "[]")] != nil:
 			section = strings.Trim(line, "[]")
 		case !isKey || !slices.Contains(unitKeys[section], key):
-			problems = append(problems, fmt.Errorf("%s:%d: %q is nothing that [%s] has", unitFile, i+1, line, section))
+			mistakes = append(mistakes, fmt.Errorf("%s:%d: %q must not be in [%s]", unitFile, i+1, line, section))
 		default:
 			values[key] = value
 		}
 	}
-	for key, want := range map[string]string{
-		"ExecStart": "/usr/local/bin/" + program + " $ARGS", "ExecReload": "/bin/kill -HUP $MAINPID", "DynamicUser": "yes", "ProtectSystem": "strict",
-		"ProtectHome": "yes", "PrivateTmp": "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "MemoryDenyWriteExecute": "yes",
-		"EnvironmentFile": "-/etc/default/" + program, "WantedBy": "multi-user.target",
-	} {
-		if got, there := values[key]; got != want || !there {
-			problems = append(problems, fmt.Errorf("%s: %s is %q, want %q", unitFile, key, got, want))
+	for key, want := range unitValues {
+		if got, ok := values[key]; got != want || !ok {
+			mistakes = append(mistakes, fmt.Errorf("%s: %s is %q, want %q", unitFile, key, got, want))
 		}
 	}
-	// The files beside it say where they belong, which is where they are looked for.
-	const (
-		flags  = "examples/systemd/operator_store_exporter.default"
-		config = "examples/systemd/config.yml"
-		home   = "/etc/" + program + "/"
-	)
-	for file, says := range map[string][]string{
-		flags: {"# /etc/default/" + program + ":", "--config.file=" + home + "config.yml "}, unitFile: {"--config.file=" + home + `config.yml"`, "#LoadCredential=password:" + home + "password\n"},
-		config: {"# " + home + "config.yml:", "password_file: /run/credentials/" + program + ".service/password\n"},
-	} {
-		for _, text := range says {
-			if !strings.Contains(f[file], text) {
-				problems = append(problems, fmt.Errorf("%s does not have %q", file, text))
+	for file, references := range unitReferences {
+		for _, text := range references {
+			if !strings.Contains(files[file], text) {
+				mistakes = append(mistakes, fmt.Errorf("%s lacks %q", file, text))
 			}
 		}
 	}
+	return errors.Join(append(mistakes, verifyUnit(t, files[unitFile]))...)
+}
+
+// verifyUnit returns what systemd reports about a unit.
+func verifyUnit(t *testing.T, content string) error {
+	t.Helper()
+
 	systemd, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Log("there is no systemd-analyze: systemd itself did not read the unit")
-		return errors.Join(problems...)
+		return nil
 	}
 	unit := filepath.Join(t.TempDir(), filepath.Base(unitFile))
-	if err := os.WriteFile(unit, []byte(strings.ReplaceAll(content, "/usr/local/bin/"+program, "/bin/true")), 0o600); err != nil {
+	runnable := strings.ReplaceAll(content, "/usr/local/bin/"+program, "/bin/true")
+	if err := os.WriteFile(unit, []byte(runnable), 0o600); err != nil {
 		return err
 	}
-	// It only warns of what it does not know.
+
+	// systemd only warns about what it does not know.
 	if out, err := exec.CommandContext(t.Context(), systemd, "verify", unit).CombinedOutput(); err != nil || len(out) > 0 {
-		problems = append(problems, err, fmt.Errorf("systemd says: %s", out))
-	}
-	return errors.Join(problems...)
-}
-
-func TestExampleFiles(t *testing.T) {
-	checks := map[string]func(*testing.T, map[string]string) error{
-		"flags":      checkFlags,
-		"configs":    func(_ *testing.T, f map[string]string) error { return checkConfigs(f) },
-		"unit":       checkUnit,
-		"prometheis": checkPrometheis,
-	}
-	for name, check := range checks {
-		t.Run(name, func(t *testing.T) {
-			if err := check(t, exampleFiles(t)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	const (
-		sidecar    = "examples/kubernetes/sidecar.yaml"
-		monitor    = "examples/kubernetes/tidbmonitor.yaml"
-		compose    = "examples/compose/compose.yaml"
-		federation = "examples/compose/federation.yml"
-	)
-	for _, tc := range []struct{ name, check, file, old, new string }{
-		{"a flag of the sidecar", "flags", sidecar, "--upstream.url=", "--upstream.uri="},
-		{"a flag of the TidbMonitor", "flags", monitor, "--config.file=", "--config="},
-		{"a flag of compose", "flags", compose, "--upstream.url=", "--upstream="},
-		{"flags that do not go together", "flags", sidecar, "--cluster=basic", "--config.file=config.yml"},
-		{"a container of another name", "flags", sidecar, "name: operator-store-exporter", "name: exporter"},
-		{"a flag of the unit", "flags", unitFile, "=--cluster=", "=--clusters="},
-		{"a flag in a comment of the unit", "flags", unitFile, "--config.file", "--config"},
-		{"a flag of the unit's file", "flags", "examples/systemd/operator_store_exporter.default", "--log.level=info", "--log.level=all"},
-		{"the image's port", "flags", "Dockerfile", "EXPOSE 9820", "EXPOSE 9821"},
-		{"a field of a configuration", "configs", "examples/systemd/config.yml", "basic_auth:", "basicauth:"},
-		{"a value of a configuration", "configs", "examples/systemd/config.yml", "https://prometheus-a", "prometheus-a"},
-		{"a field of a ConfigMap's configuration", "configs", monitor, "selector: '", "selectors: '"},
-		{"a selector that is none", "configs", monitor, `{tidb_cluster="tidb-basic"}`, "tidb-basic"},
-		{"a section of the unit", "unit", unitFile, "[Install]", "[Instal]"},
-		{"a key of the unit", "unit", unitFile, "ProtectHome=", "ProtectHomes="},
-		{"a key in another section", "unit", unitFile, "WantedBy=", "ExecStart="},
-		{"another program", "unit", unitFile, "/usr/local/bin/operator_store_exporter", "/usr/bin/operator_store_exporter"},
-		{"flags elsewhere", "unit", unitFile, "EnvironmentFile=-/etc/default/", "EnvironmentFile=-/etc/sysconfig/"},
-		{"a configuration elsewhere", "unit", "examples/systemd/operator_store_exporter.default", "/config.yml", ".yml"},
-		{"a secret elsewhere", "unit", "examples/systemd/config.yml", ".service/password", ".service/secret"},
-		{"a sandbox that is open", "unit", unitFile, "ProtectSystem=strict", "ProtectSystem=no"},
-		{"a field of the sidecar's Prometheus", "prometheis", sidecar, "static_configs:", "static_config:"},
-		{"a field of upstream", "prometheis", "examples/compose/upstream.yml", "scrape_interval:", "scrape_intervals:"},
-		{"a target that is none", "prometheis", "examples/compose/upstream.yml", "tikv-0.example.com:20180", "http://tikv-0.example.com:20180"},
-		{"a port of TiKV's", "prometheis", sidecar, "basic-tikv-1.basic-tikv-peer.tidb.svc:20180", "basic-tikv-1.basic-tikv-peer.tidb.svc:20160"},
-		{"a flag of the sidecar's Prometheus", "prometheis", sidecar, "--storage.tsdb.path", "--storage.path"},
-		{"a flag of upstream", "prometheis", compose, "--storage.tsdb.path", "--storage.path"},
-		{"the unit's upstream", "flags", unitFile, "http://localhost:9090", "http://localhost:9091"},
-		{"a field of the federation", "prometheis", federation, "job_name:", "name:"},
-	} {
-		t.Run("a mistake in "+tc.check+": "+tc.name, func(t *testing.T) {
-			f := exampleFiles(t)
-			if !strings.Contains(f[tc.file], tc.old) {
-				t.Fatalf("%s has no %q", tc.file, tc.old)
-			}
-			f[tc.file] = strings.ReplaceAll(f[tc.file], tc.old, tc.new)
-			if err := checks[tc.check](t, f); err == nil {
-				t.Errorf("nobody minds %q in %s", tc.new, tc.file)
-			}
-		})
-	}
-	if _, err := exec.LookPath("systemd-analyze"); err == nil {
-		for name, change := range map[string][2]string{
-			"a group of calls that is none": {"@system-service", "@system-services"}, "a time that is none": {"RestartSec=5s", "RestartSec=5q"},
-		} {
-			t.Run("a mistake that systemd finds: "+name, func(t *testing.T) {
-				f := exampleFiles(t)
-				f[unitFile] = strings.Replace(f[unitFile], change[0], change[1], 1)
-				if checkUnit(t, f) == nil {
-					t.Errorf("nobody minds %q", change[1])
-				}
-			})
-		}
-	}
-}
-
-// The workflows do what .ci/run and make release do, with no more rights and time than that takes.
-func TestWorkflows(t *testing.T) {
-	inputs := map[string]map[string]string{
-		"actions/checkout":         {"persist-credentials": "false"},
-		"actions/setup-go":         {"go-version-file": "go.mod"},
-		"actions/cache":            {"path": ".bin"},
-		"docker/build-push-action": {"context": ".", "build-args": "BINARIES=.build", "platforms": "linux/amd64,linux/arm64", "push": "true"},
-	}
-	for file, want := range map[string][]string{
-		".github/workflows/ci.yml": {".ci/run"},
-		".github/workflows/release.yml": {
-			`test "$GITHUB_REF_NAME" = "v$(cat VERSION)"`, ".ci/run", "make release",
-			`gh release create "$GITHUB_REF_NAME" --verify-tag --title "$GITHUB_REF_NAME" --notes-from-tag .tarballs/*`,
-		},
-	} {
-		t.Run(file, func(t *testing.T) {
-			var workflow struct {
-				Permissions map[string]string
-				Jobs        map[string]struct {
-					Timeout int `yaml:"timeout-minutes"`
-					Steps   []struct {
-						Uses, Run, If string
-						Env, With     map[string]string
-					}
-				}
-			}
-			if err := yaml.Unmarshal([]byte(doctest.Read(t, file)), &workflow); err != nil {
-				t.Fatal(err)
-			}
-			if len(workflow.Permissions) != 1 || workflow.Permissions["contents"] != "read" {
-				t.Errorf("the permissions are %v", workflow.Permissions)
-			}
-			var runs []string
-			for name, job := range workflow.Jobs {
-				if job.Timeout <= 0 {
-					t.Errorf("%s has no timeout", name)
-				}
-				for _, step := range job.Steps {
-					if step.Uses != "" && !regexp.MustCompile(`^[a-z-]+/[a-z-]+@v\d+$`).MatchString(step.Uses) {
-						t.Errorf("%s is not pinned by its major version", step.Uses)
-					}
-					if strings.HasPrefix(step.Run, "gh ") && step.Env["GH_TOKEN"] == "" {
-						t.Errorf("%q has no token", step.Run)
-					}
-					action, _, _ := strings.Cut(step.Uses, "@")
-					for key, value := range inputs[action] {
-						if step.With[key] != value {
-							t.Errorf("%s: %s is %q, want %q", step.Uses, key, step.With[key], value)
-						}
-					}
-					if strings.HasPrefix(action, "docker/") && step.If != "vars.IMAGE != ''" {
-						t.Errorf("%s is used if %q", step.Uses, step.If)
-					}
-					if step.Run != "" {
-						runs = append(runs, step.Run)
-					}
-				}
-			}
-			if !slices.Equal(runs, want) {
-				t.Errorf("%q is run, want %q", runs, want)
-			}
-			if err := actionlint(t, doctest.Read(t, file)); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	for _, tc := range []struct{ name, file, old, new string }{
-		{"a field of the file", "ci", "permissions:", "permission:"},
-		{"a field of a job", "ci", "timeout-minutes:", "timeout:"},
-		{"an input of an action", "ci", "go-version-file:", "go-version-files:"},
-		{"a function", "ci", "hashFiles(", "hashFile("},
-		{"a context", "release", "${{ github.", "${{ githup."},
-		{"a right", "release", "contents: write", "content: write"},
-	} {
-		t.Run("a mistake: "+tc.name, func(t *testing.T) {
-			content := doctest.Read(t, ".github/workflows/"+tc.file+".yml")
-			if !strings.Contains(content, tc.old) {
-				t.Fatalf("there is no %q", tc.old)
-			}
-			if actionlint(t, strings.ReplaceAll(content, tc.old, tc.new)) == nil {
-				t.Errorf("nobody minds %q", tc.new)
-			}
-		})
-	}
-}
-
-// actionlint says what GitHub would not take of a workflow.
-func actionlint(t *testing.T, content string) error {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), actionlintBinary, "-shellcheck=", "-pyflakes=", "-oneline", writeFile(t, "workflow.yml", content)).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w\n%s", err, out)
+		return errors.Join(err, fmt.Errorf("systemd reports %s", out))
 	}
 	return nil
 }

@@ -3,16 +3,14 @@
 package e2e
 
 import (
-	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
-	stdlog "log"
+	"log"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -25,477 +23,930 @@ import (
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+
+	"github.com/operator-store/operator_store_exporter/e2e/truth"
 )
 
-// A fault is what goes wrong between the exporter and its upstream, and what must come of it.
-type fault struct {
-	name string
-	// What goes wrong, one of these: on the way there, as toxiproxy has it; in the answer to any request; in the real
-	// answer to the one query.
-	toxic  string
-	way    func(*testing.T, *route)
-	answer http.HandlerFunc
-	vector func([]point) []point
-	body   func(string) string
+// There is one table of faults for each mechanism. To add a fault, add a row to the table of its mechanism.
 
-	query  string   // The query concerned; "" for all.
-	tls    bool     // It is about TLS, which is spoken then.
-	config string   // What the configuration of upstream says beside its url.
-	absent []string // The gauges that are absent; nil for all that need the query.
-	only   bool     // They are absent of the first store alone.
-	whole  bool     // Nothing is absent, and no query has failed.
-	silent bool     // No query has failed, though gauges are absent.
-	reason string
-	says   string             // What the log's one line says.
-	want   map[string]float64 // Gauges of the first store.
+// A networkFault is between the exporter and its upstream. No query gets a response, so all gauges are absent.
+type networkFault struct {
+	name    string
+	tls     bool                       // The upstream uses TLS.
+	toxic   string                     // A toxic of toxiproxy, or
+	inject  func(*testing.T, *network) // another fault.
+	reason  string                     // The label reason of the failures.
+	message string                     // Part of the log line.
 }
 
-// everyGauge is absent where upstream can't be asked at all.
-var everyGauge = func() []string {
-	var all []string
-	for _, q := range queries {
-		all = append(all, q.gauges...)
+var networkFaults = []networkFault{
+	{
+		name:    "connections are closed at once",
+		inject:  func(t *testing.T, n *network) { n.reroute(t, "127.0.0.1:1") },
+		reason:  "connection",
+		message: "is it running",
+	},
+	{
+		name:    "connections are refused",
+		inject:  func(_ *testing.T, n *network) { n.proxy.Stop() },
+		reason:  "connection",
+		message: "connection refused",
+	},
+	{
+		name: "certificate of another authority",
+		tls:  true,
+		inject: func(t *testing.T, n *network) {
+			other := newCertificate(t)
+			n.certificate.Store(&other)
+			n.reroute(t, n.upstreamProxy) // Connections that are open keep the old certificate.
+		},
+		reason:  "connection",
+		message: "certificate is not trusted",
+	},
+	{
+		name:    "black hole",
+		toxic:   `{"type":"timeout","attributes":{"timeout":0}}`,
+		reason:  "timeout",
+		message: timeoutMessage,
+	},
+	{
+		name:    "latency of 5 s",
+		toxic:   `{"type":"latency","attributes":{"latency":5000}}`,
+		reason:  "timeout",
+		message: timeoutMessage,
+	},
+	{
+		name:    "1 byte per second",
+		toxic:   `{"type":"slicer","attributes":{"average_size":1,"delay":1000000}}`,
+		reason:  "timeout",
+		message: timeoutMessage,
+	},
+	{
+		name:    "reset in the middle of the body",
+		toxic:   `{"type":"limit_data","attributes":{"bytes":150}}`,
+		reason:  "connection",
+		message: "unexpected EOF",
+	},
+}
+
+func (f networkFault) fault() fault {
+	return fault{
+		tls: f.tls,
+		inject: func(t *testing.T, n *network) {
+			if f.inject != nil {
+				f.inject(t, n)
+				return
+			}
+			if _, err := n.proxy.Toxics.AddToxicJson(strings.NewReader(f.toxic)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		want: outcome{absent: truth.Names(), reason: f.reason, message: f.message},
 	}
-	return all
-}()
-
-var faults = []fault{
-	// The way to upstream.
-	{name: "down: connections are accepted and closed", way: func(t *testing.T, r *route) { r.reroute(t, "127.0.0.1:1") }, reason: "connection", says: "is it running"},
-	{name: "refused", way: func(_ *testing.T, r *route) { r.toxics.Stop() }, reason: "connection", says: "connection refused"},
-	{name: "TLS failure", tls: true, way: func(t *testing.T, r *route) {
-		other, _, _ := newCertificate(t)
-		r.certificate.Store(&other)
-		r.reroute(t, r.behind)
-	}, reason: "connection", says: "certificate is not trusted"},
-	{name: "black hole", toxic: `{"type":"timeout","attributes":{"timeout":0}}`, reason: "timeout", says: "no answer in time"},
-	{name: "5 s latency", toxic: `{"type":"latency","attributes":{"latency":5000}}`, reason: "timeout", says: "no answer in time"},
-	{name: "1 byte/s", toxic: `{"type":"slicer","attributes":{"average_size":1,"delay":1000000}}`, reason: "timeout", says: "no answer in time"},
-	{name: "reset in the middle of the body", toxic: `{"type":"limit_data","attributes":{"bytes":150}}`, reason: "connection", says: "unexpected EOF"},
-
-	// What upstream refuses.
-	{name: "401", answer: answerWith(401, "no"), reason: "http", says: "check basic_auth"},
-	{name: "403", answer: answerWith(403, "no"), reason: "http", says: "check basic_auth"},
-	{name: "404 from a wrong path prefix", answer: answerWith(404, "404 page not found"), reason: "http", says: "path prefix"},
-	{name: "405 to POST", answer: onlyPOST(answerWith(405, "use GET")), whole: true},
-	{name: "400 with an error body", query: "storage_commands", answer: answerWith(400, `{"status":"error","errorType":"bad_data","error":"parse error"}`), reason: "query", says: "parse error"},
-	{name: "422 with an error body", query: "storage_commands", answer: answerWith(422, `{"status":"error","errorType":"execution","error":"too many samples"}`), reason: "query", says: "too many samples"},
-	{name: "429 with Retry-After", query: "cpu_quota", answer: retryAfter(429), reason: "http", says: "retry after 7"},
-	{name: "503 with Retry-After", query: "cpu_quota", answer: retryAfter(503), reason: "http", says: "retry after 7"},
-	{name: "500 HTML", query: "cpu_quota", answer: answerWith(500, "<html>oops</html>"), reason: "http", says: "500 Internal Server Error"},
-	{name: "a redirect to another host", answer: redirect("http://localhost.invalid/x?token=hunter2"), reason: "http", says: "302 Found to http://localhost.invalid/x: redirects are not followed"},
-	{name: "an endless redirect", config: "follow_redirects: true", answer: func(w http.ResponseWriter, r *http.Request) { redirect(r.URL.Path)(w, r) }, reason: "http", says: "only ten times"},
-
-	// Answers that are none.
-	{name: "200 with HTML", query: "cpu_seconds", answer: answerWith(200, "<html>log in</html>"), reason: "response", says: "path prefix"},
-	{name: "truncated JSON", query: "cpu_seconds", body: func(s string) string { return s[:len(s)/2] }, reason: "response", says: "answer of http"},
-	{name: "status: error", query: "cpu_seconds", answer: answerWith(200, `{"status":"error","errorType":"execution","error":"boom"}`), reason: "query", says: "boom"},
-	{name: "a scalar", query: "cpu_seconds", answer: answerWith(200, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`), reason: "response", says: `where a vector is wanted`},
-	{name: "a matrix", query: "cpu_seconds", answer: answerWith(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`), reason: "response", says: `where a vector is wanted`},
-	{name: "a string", query: "cpu_seconds", answer: answerWith(200, `{"status":"success","data":{"resultType":"string","result":[1700000000,"x"]}}`), reason: "response", says: "answer of http"},
-	{name: "null for a series", query: "cpu_seconds", body: func(s string) string { return strings.Replace(s, `"result":[`, `"result":[null,`, 1) }, reason: "response", says: "a series that is null"},
-	{name: "null for a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value[1] = nil }), reason: "response", says: "answer of http"},
-	{name: "a series without a value", query: "cpu_seconds", vector: first(func(p *point) { p.Value = nil }), reason: "response", says: "a series without a value"},
-	{name: "a native histogram", query: "cpu_seconds", vector: first(func(p *point) {
-		p.Histogram = []any{p.Value[0], map[string]any{"count": "1", "sum": "1", "buckets": [][]any{{0, "1", "2", "1"}}}}
-		p.Value = nil
-	}), reason: "response", says: "a native histogram where a number"},
-	{name: "a number that is none", query: "cpu_seconds", vector: first(func(p *point) { p.Value[1] = "abc" }), reason: "response", says: "abc"},
-	{name: "a partial answer", query: "cpu_seconds", body: func(s string) string {
-		return strings.Replace(s, `{"status":"success",`, `{"status":"success","isPartial":true,`, 1)
-	}, reason: "response", says: "isPartial"},
-	{name: "a partial answer that may be", config: "partial_response: true", query: "cpu_seconds", body: func(s string) string {
-		return strings.Replace(s, `{"status":"success",`, `{"status":"success","isPartial":true,`, 1)
-	}, whole: true},
-	{name: "a warning that is a PromQL annotation", query: "cpu_seconds", body: func(s string) string {
-		return strings.Replace(s, `{"status":"success",`, `{"status":"success","warnings":["PromQL info: x"],`, 1)
-	}, whole: true},
-
-	// Answers that are too much.
-	{name: "a million series", config: "body_size_limit: 1MB", query: "cpu_quota", answer: million, reason: "limit", says: "body_size_limit"},
-	{name: "more series than may be", config: "series_limit: 50", query: "cpu_quota", vector: func(p []point) []point { return slices.Repeat(p, 26) }, reason: "limit", says: "more series than series_limit, 50"},
-	{name: "a body of 2 GB", config: "body_size_limit: 1MB", query: "cpu_quota", answer: zeros, reason: "limit", says: "body_size_limit"},
-	{name: "a body that says it has 2 GB", query: "cpu_quota", answer: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "2000000000") }, reason: "limit", says: "2000000000 bytes"},
-	{name: "a gzip bomb", config: "body_size_limit: 1MB", query: "cpu_quota", answer: bomb, reason: "response", says: "compressed with gzip"},
-
-	// Numbers that are none, of one store.
-	{name: "NaN", query: "storage_commands", vector: first(func(p *point) { p.Value[1] = "NaN" }), only: true, silent: true},
-	{name: "+Inf", query: "storage_commands", vector: first(func(p *point) { p.Value[1] = "+Inf" }), only: true, silent: true},
-	{name: "a negative capacity", query: "store_size", vector: typed("capacity", "-1"), absent: []string{"operator_store_disk_utilization_ratio", "operator_store_disk_fill_ratio"}, only: true, silent: true},
-	{name: "a capacity of 0", query: "store_size", vector: typed("capacity", "0"), absent: []string{"operator_store_disk_utilization_ratio", "operator_store_disk_fill_ratio"}, only: true, silent: true, want: map[string]float64{"operator_store_disk_total_bytes": 0}},
-	{name: "used more than total", query: "store_size", vector: func(p []point) []point { return typed("capacity", "100")(typed("used", "150")(p)) }, whole: true, want: map[string]float64{"operator_store_disk_utilization_ratio": 1.5}},
-	{name: "a series twice", query: "storage_commands", vector: func(p []point) []point { return append(p, p[0]) }, only: true, reason: "response", says: "a series twice"},
-	{name: "a missing le", query: "grpc_duration", vector: first(func(p *point) { delete(p.Metric, "le") }), only: true, reason: "response", says: "a bucket without a bound"},
-	{name: "no bucket of +Inf", query: "raft_log_lag", vector: func(p []point) []point {
-		return slices.DeleteFunc(p, func(p point) bool { return p.Metric["le"] == "+Inf" && p.Metric["instance"] == "tikv-0:20180" })
-	}, only: true, reason: "response", says: `the one of le=`},
-	// 10 observations up to 2, and 100 in all: the count of 5 up to 4 is taken for 10. 99 % lie in the last bucket, whose lower bound is 8.
-	{name: "buckets that are not monotonic", query: "raft_log_lag", vector: buckets("2", "10", "4", "5", "8", "98", "+Inf", "100"), whole: true, want: map[string]float64{"operator_store_raft_lag": 8}},
-	{name: "a clock an hour ahead", answer: nil, way: func(_ *testing.T, r *route) { r.ahead.Store(3600) }, whole: true},
 }
 
-// Whatever goes wrong: the page is there before the scraper gives up, what is absent is what is concerned, the reason is
-// told, the log says it once, and the scrape after it is whole.
+// A responseFault replaces the responses to a query, or to all of them. The gauges that depend on the query are absent.
+type responseFault struct {
+	name    string
+	config  string // More fields of the configuration of the upstream.
+	query   string // Empty for all queries.
+	respond http.HandlerFunc
+	reason  string // The label reason of the failures.
+	message string // Part of the log line.
+}
+
+var responseFaults = []responseFault{
+	// Responses to all queries.
+	{
+		name:    "401",
+		respond: respondWith(http.StatusUnauthorized, "no"),
+		reason:  "http",
+		message: "check basic_auth",
+	},
+	{
+		name:    "403",
+		respond: respondWith(http.StatusForbidden, "no"),
+		reason:  "http",
+		message: "check basic_auth",
+	},
+	{
+		name:    "404 because of a wrong path prefix",
+		respond: respondWith(http.StatusNotFound, "404 page not found"),
+		reason:  "http",
+		message: urlHint,
+	},
+	{
+		name:    "redirect to another host",
+		respond: redirect("http://localhost.invalid/x?token=hunter2"),
+		reason:  "http",
+		message: "302 Found to http://localhost.invalid/x: redirects are not followed",
+	},
+	{
+		name:    "endless redirect",
+		config:  "follow_redirects: true",
+		respond: func(w http.ResponseWriter, r *http.Request) { redirect(r.URL.Path)(w, r) },
+		reason:  "http",
+		message: "only ten times",
+	},
+
+	// Error responses.
+	{
+		name:    "400 with an error",
+		query:   "storage_commands",
+		respond: respondWith(http.StatusBadRequest, `{"status":"error","errorType":"bad_data","error":"parse error"}`),
+		reason:  "query",
+		message: "parse error",
+	},
+	{
+		name:  "422 with an error",
+		query: "storage_commands",
+		respond: respondWith(http.StatusUnprocessableEntity,
+			`{"status":"error","errorType":"execution","error":"too many samples"}`),
+		reason:  "query",
+		message: "too many samples",
+	},
+	{
+		name:    "429 with Retry-After",
+		query:   "cpu_quota",
+		respond: retryAfter(http.StatusTooManyRequests),
+		reason:  "http",
+		message: "retry after 7",
+	},
+	{
+		name:    "503 with Retry-After",
+		query:   "cpu_quota",
+		respond: retryAfter(http.StatusServiceUnavailable),
+		reason:  "http",
+		message: "retry after 7",
+	},
+	{
+		name:    "500 with HTML",
+		query:   "cpu_quota",
+		respond: respondWith(http.StatusInternalServerError, "<html>oops</html>"),
+		reason:  "http",
+		message: "500 Internal Server Error",
+	},
+	{
+		name:    "200 with an error",
+		query:   "cpu_seconds",
+		respond: respondWith(http.StatusOK, `{"status":"error","errorType":"execution","error":"boom"}`),
+		reason:  "query",
+		message: "boom",
+	},
+
+	// Responses that are not the result of an instant query.
+	{
+		name:    "200 with HTML",
+		query:   "cpu_seconds",
+		respond: respondWith(http.StatusOK, "<html>log in</html>"),
+		reason:  "response",
+		message: urlHint,
+	},
+	{
+		name:    "scalar",
+		query:   "cpu_seconds",
+		respond: respondWith(http.StatusOK, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`),
+		reason:  "response",
+		message: "where a vector is wanted",
+	},
+	{
+		name:    "matrix",
+		query:   "cpu_seconds",
+		respond: respondWith(http.StatusOK, `{"status":"success","data":{"resultType":"matrix","result":[]}}`),
+		reason:  "response",
+		message: "where a vector is wanted",
+	},
+	{
+		name:    "string",
+		query:   "cpu_seconds",
+		respond: respondWith(http.StatusOK, `{"status":"success","data":{"resultType":"string","result":[1700000000,"x"]}}`),
+		reason:  "response",
+		message: malformedMessage,
+	},
+
+	// Responses that are too large.
+	{
+		name:    "a million series",
+		config:  "body_size_limit: 1MB",
+		query:   "cpu_quota",
+		respond: respondWithMillionSeries,
+		reason:  "limit",
+		message: "body_size_limit",
+	},
+	{
+		name:    "body of 2 GB",
+		config:  "body_size_limit: 1MB",
+		query:   "cpu_quota",
+		respond: respondWithZeros,
+		reason:  "limit",
+		message: "body_size_limit",
+	},
+	{
+		name:  "Content-Length of 2 GB",
+		query: "cpu_quota",
+		respond: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "2000000000")
+		},
+		reason:  "limit",
+		message: "2000000000 bytes",
+	},
+	{
+		name:    "gzip bomb",
+		config:  "body_size_limit: 1MB",
+		query:   "cpu_quota",
+		respond: respondWithGzipBomb,
+		reason:  "response",
+		message: "compressed with gzip",
+	},
+}
+
+func (f responseFault) fault() fault {
+	return fault{
+		config: f.config,
+		inject: func(_ *testing.T, n *network) {
+			n.change.Store(&change{query: f.query, respond: f.respond})
+		},
+		want: outcome{absent: gaugesOf(f.query), failed: f.query, reason: f.reason, message: f.message},
+	}
+}
+
+// A bodyFault changes the body of the responses to a query. The gauges that depend on the query are absent.
+type bodyFault struct {
+	name    string
+	query   string
+	change  func(body string) string
+	reason  string // The label reason of the failures.
+	message string // Part of the log line.
+}
+
+var bodyFaults = []bodyFault{
+	{
+		name:    "truncated JSON",
+		query:   "cpu_seconds",
+		change:  func(body string) string { return body[:len(body)/2] },
+		reason:  "response",
+		message: malformedMessage,
+	},
+	{
+		name:    "null for a series",
+		query:   "cpu_seconds",
+		change:  func(body string) string { return strings.Replace(body, `"result":[`, `"result":[null,`, 1) },
+		reason:  "response",
+		message: "a series that is null",
+	},
+	{
+		name:    "partial response",
+		query:   "cpu_seconds",
+		change:  addField(`"isPartial":true`),
+		reason:  "response",
+		message: "isPartial",
+	},
+}
+
+func (f bodyFault) fault() fault {
+	return fault{
+		inject: func(_ *testing.T, n *network) {
+			n.change.Store(&change{query: f.query, body: f.change})
+		},
+		want: outcome{absent: gaugesOf(f.query), failed: f.query, reason: f.reason, message: f.message},
+	}
+}
+
+// A vectorFault changes the result of a query so that the whole query fails. The gauges that depend on the query are
+// absent for all stores.
+type vectorFault struct {
+	name    string
+	config  string // More fields of the configuration of the upstream.
+	query   string
+	change  func([]sample) []sample
+	reason  string // The label reason of the failures.
+	message string // Part of the log line.
+}
+
+var vectorFaults = []vectorFault{
+	{
+		name:    "null for a value",
+		query:   "cpu_seconds",
+		change:  firstSample(func(s *sample) { s.Value[1] = nil }),
+		reason:  "response",
+		message: malformedMessage,
+	},
+	{
+		name:    "series without a value",
+		query:   "cpu_seconds",
+		change:  firstSample(func(s *sample) { s.Value = nil }),
+		reason:  "response",
+		message: "a series without a value",
+	},
+	{
+		name:  "native histogram",
+		query: "cpu_seconds",
+		change: firstSample(func(s *sample) {
+			buckets := [][]any{{0, "1", "2", "1"}}
+			s.Histogram = []any{s.Value[0], map[string]any{"count": "1", "sum": "1", "buckets": buckets}}
+			s.Value = nil
+		}),
+		reason:  "response",
+		message: "a native histogram where a number",
+	},
+	{
+		name:    "value that is not a number",
+		query:   "cpu_seconds",
+		change:  firstSample(func(s *sample) { s.Value[1] = "abc" }),
+		reason:  "response",
+		message: "abc",
+	},
+	{
+		name:    "more series than series_limit",
+		config:  "series_limit: 50",
+		query:   "cpu_quota",
+		change:  func(all []sample) []sample { return slices.Repeat(all, 26) },
+		reason:  "limit",
+		message: "more series than series_limit, 50",
+	},
+}
+
+func (f vectorFault) fault() fault {
+	return fault{
+		config: f.config,
+		inject: func(_ *testing.T, n *network) {
+			n.change.Store(&change{query: f.query, vector: f.change})
+		},
+		want: outcome{absent: gaugesOf(f.query), failed: f.query, reason: f.reason, message: f.message},
+	}
+}
+
+// A storeFault changes the samples of the first store in the result of a query. Gauges of that store are absent, while
+// the other stores have all of theirs.
+type storeFault struct {
+	name    string
+	query   string
+	change  func([]sample) []sample
+	absent  []string           // If it is nil, the gauges that depend on the query.
+	reason  string             // The label reason of the failures, or "" if no query fails.
+	message string             // Part of the log line, or "" if nothing is logged.
+	values  map[string]float64 // Gauges of the store that must have these values.
+}
+
+// The gauges that are absent if the capacity is not above 0.
+var dividedByCapacity = []string{"operator_store_disk_utilization_ratio", "operator_store_disk_fill_ratio"}
+
+var storeFaults = []storeFault{
+	{
+		name:   "NaN",
+		query:  "storage_commands",
+		change: firstSample(func(s *sample) { s.Value[1] = "NaN" }),
+	},
+	{
+		name:   "+Inf",
+		query:  "storage_commands",
+		change: firstSample(func(s *sample) { s.Value[1] = "+Inf" }),
+	},
+	{
+		name:   "negative capacity",
+		query:  "store_size",
+		change: setSize("capacity", "-1"),
+		absent: dividedByCapacity,
+	},
+	{
+		name:   "capacity of 0",
+		query:  "store_size",
+		change: setSize("capacity", "0"),
+		absent: dividedByCapacity,
+		values: map[string]float64{"operator_store_disk_total_bytes": 0},
+	},
+	{
+		name:    "duplicate series",
+		query:   "storage_commands",
+		change:  func(all []sample) []sample { return append(all, all[0]) },
+		reason:  "response",
+		message: "a series twice",
+	},
+	{
+		name:    "bucket without le",
+		query:   "grpc_duration",
+		change:  firstSample(func(s *sample) { delete(s.Metric, "le") }),
+		reason:  "response",
+		message: "a bucket without a bound",
+	},
+	{
+		name:  "no +Inf bucket",
+		query: "raft_log_lag",
+		change: func(all []sample) []sample {
+			return slices.DeleteFunc(all, func(s sample) bool { return s.Metric["le"] == "+Inf" && s.ofFirstStore() })
+		},
+		reason:  "response",
+		message: "the one of le=",
+	},
+}
+
+func (f storeFault) fault() fault {
+	absent := f.absent
+	if absent == nil {
+		absent = gaugesOf(f.query)
+	}
+	failed := f.query
+	if f.reason == "" {
+		failed = ""
+	}
+	return fault{
+		inject: func(_ *testing.T, n *network) {
+			n.change.Store(&change{query: f.query, vector: f.change})
+		},
+		want: outcome{
+			absent: absent, firstStoreOnly: true, failed: failed, reason: f.reason, message: f.message, values: f.values,
+		},
+	}
+}
+
+// A harmless peculiarity of an upstream: all gauges are there, no query fails and nothing is logged.
+type harmless struct {
+	name   string
+	config string // More fields of the configuration of the upstream.
+	change change
+	ahead  int64              // How many seconds the clock of the upstream is ahead.
+	values map[string]float64 // Gauges of the first store that must have these values.
+}
+
+var harmlessPeculiarities = []harmless{
+	{
+		name:   "405 for POST",
+		change: change{respond: refusePOST},
+	},
+	{
+		name:   "partial response that partial_response allows",
+		config: "partial_response: true",
+		change: change{query: "cpu_seconds", body: addField(`"isPartial":true`)},
+	},
+	{
+		name:   "warning that is a PromQL annotation",
+		change: change{query: "cpu_seconds", body: addField(`"warnings":["PromQL info: x"]`)},
+	},
+	{
+		name: "used more than the capacity",
+		change: change{query: "store_size", vector: func(all []sample) []sample {
+			return setSize("capacity", "100")(setSize("used", "150")(all))
+		}},
+		values: map[string]float64{"operator_store_disk_utilization_ratio": 1.5},
+	},
+	{
+		// 10 of 100 observations are up to 2, so the count of 5 up to 4 is taken for 10. Rank 99 is in the last bucket,
+		// whose lower bound is 8.
+		name:   "bucket counts that are not monotonic",
+		change: change{query: "raft_log_lag", vector: setBuckets("2", "10", "4", "5", "8", "98", "+Inf", "100")},
+		values: map[string]float64{"operator_store_raft_lag": 8},
+	},
+	{
+		name:  "clock an hour ahead",
+		ahead: 3600,
+	},
+}
+
+func (h harmless) fault() fault {
+	return fault{
+		config: h.config,
+		inject: func(_ *testing.T, n *network) {
+			n.change.Store(&h.change)
+			n.ahead.Store(h.ahead)
+		},
+		want: outcome{values: h.values},
+	}
+}
+
+// malformedMessage is how the log line about a response that cannot be decoded begins.
+const malformedMessage = "answer of http"
+
+// fault is a fault of any mechanism.
+type fault struct {
+	config string // More fields of the configuration of the upstream.
+	tls    bool   // The upstream uses TLS.
+	inject func(*testing.T, *network)
+	want   outcome
+}
+
+// outcome is what a fault leads to.
+type outcome struct {
+	absent         []string           // The gauges that are absent,
+	firstStoreOnly bool               // for the first store only.
+	values         map[string]float64 // Gauges of the first store that must have these values.
+	failed         string             // The query that fails, or "" for any query.
+	reason         string             // The label reason of the failures, or "" if no query fails.
+	message        string             // Part of the log line.
+}
+
+// The number of stores in the tests of faults.
+const faultStores = 2
+
+// Whatever fails, the page is there before the scraper gives up, only the gauges that depend on the failure are absent,
+// the failure is counted by its reason and logged once, and the first scrape after the fault is complete.
 func TestFaults(t *testing.T) {
-	const stores = 2
-	upstream := startFleet(t, stores)
-	for _, f := range faults {
-		t.Run(f.name, func(t *testing.T) {
+	t.Parallel()
+	upstream := startFleet(t, faultStores)
+	run := func(mechanism, name string, f fault) {
+		t.Run(mechanism+"/"+name, func(t *testing.T) {
 			t.Parallel()
-			r := newRoute(t, upstream.URL, f)
-			exporter, log := startExporter(t, "--discovery.interval=1h", "--config.file="+writeFile(t, "config.yml",
-				fmt.Sprintf("clusters:\n- name: c\n  upstream:\n    url: %s\n    %s\n", r.url, cmp.Or(r.config, f.config))))
-			r.requireWhole(t, exporter, stores)
-
-			r.fault.Store(&f)
-			if f.way != nil {
-				f.way(t, r)
-			}
-			if f.toxic != "" {
-				if _, err := r.toxics.Toxics.AddToxicJson(strings.NewReader(f.toxic)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			const timeout = 2 * time.Second
-			for range 2 {
-				page := scrapeInTime(t, exporter, timeout)
-				f.check(t, page, stores)
-			}
-			lines := log.matching("level=warn")
-			switch {
-			case f.whole || f.silent:
-				if len(lines) > 0 {
-					t.Errorf("the log says %q", lines)
-				}
-			case len(lines) != 1 || !strings.Contains(lines[0], f.says) || f.query != "" && !strings.Contains(lines[0], f.query):
-				t.Errorf("the log says %q, want one line with %q", lines, f.says)
-			}
-			if secret := log.matching("hunter2"); len(secret) > 0 {
-				t.Errorf("the log tells a secret: %q", secret)
-			}
-
-			r.heal(t)
-			r.requireWhole(t, exporter, stores)
+			testFault(t, upstream.URL, f)
 		})
 	}
+	for _, f := range networkFaults {
+		run("network", f.name, f.fault())
+	}
+	for _, f := range responseFaults {
+		run("response", f.name, f.fault())
+	}
+	for _, f := range bodyFaults {
+		run("body", f.name, f.fault())
+	}
+	for _, f := range vectorFaults {
+		run("vector", f.name, f.fault())
+	}
+	for _, f := range storeFaults {
+		run("store", f.name, f.fault())
+	}
+	for _, f := range harmlessPeculiarities {
+		run("harmless", f.name, f.fault())
+	}
 }
 
-// scrapeInTime scrapes as a Prometheus does, which hangs up after timeout.
-func scrapeInTime(t *testing.T, exporter string, timeout time.Duration) page {
+func testFault(t *testing.T, upstream string, f fault) {
+	n := newNetwork(t, upstream, f.tls)
+	config := fmt.Sprintf("clusters:\n- name: c\n  upstream:\n    url: %s\n    %s\n    %s\n", n.url, n.config, f.config)
+	exporter := startConfigured(t, config, "--discovery.interval=1h")
+	exporter.scrape(t).requireComplete(t, faultStores)
+
+	f.inject(t, n)
+	for range 2 {
+		f.want.check(t, scrapeInTime(t, exporter))
+	}
+	f.want.checkLog(t, exporter.log)
+	if secrets := exporter.log.matching("hunter2"); len(secrets) > 0 {
+		t.Errorf("the log has a secret: %q", secrets)
+	}
+
+	n.heal(t)
+	exporter.scrape(t).requireComplete(t, faultStores)
+}
+
+// scrapeInTime scrapes as a Prometheus that closes the connection after its scrape timeout.
+func scrapeInTime(t *testing.T, e *exporter) page {
 	t.Helper()
+
+	const timeout = 2 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	p, err := tryScrape(ctx, exporter+"/metrics", timeout)
+	p, err := tryScrape(ctx, e.URL+"/metrics", timeout)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// check holds a page against what must come of the fault.
-func (f fault) check(t *testing.T, p page, stores int) {
+// check compares a page with the outcome.
+func (o outcome) check(t *testing.T, p page) {
 	t.Helper()
-	absent := f.absent
-	for _, q := range queries {
-		if q.name == f.query && absent == nil {
-			absent = q.gauges
-		}
-	}
-	if absent == nil && !f.whole {
-		absent = everyGauge
-	}
-	if f.whole {
-		absent = nil
-	}
-	for i := range stores {
-		for _, gauge := range everyGauge {
-			_, there := p[gaugeOf(gauge, i)]
-			want := !slices.Contains(absent, gauge) || f.only && i > 0
-			if there != want {
-				t.Errorf("%s of store %d: there = %v, want %v", gauge, i, there, want)
+
+	for store := range faultStores {
+		for _, gauge := range truth.Names() {
+			_, ok := p[gaugeOfStore(gauge, store)]
+			want := !slices.Contains(o.absent, gauge) || o.firstStoreOnly && store > 0
+			if ok != want {
+				t.Errorf("%s of store %d: present %v, want %v", gauge, store, ok, want)
 			}
 		}
 	}
-	for gauge, want := range f.want {
-		if got := p[gaugeOf(gauge, 0)]; got != want {
+	for gauge, want := range o.values {
+		if got := p[gaugeOfStore(gauge, 0)]; got != want {
 			t.Errorf("%s is %g, want %g", gauge, got, want)
 		}
 	}
-	failed := map[string]bool{}
+
+	reasons, wantReasons := map[string]bool{}, map[string]bool{}
+	if o.reason != "" {
+		wantReasons[o.reason] = true
+	}
 	for series, n := range p.with("operator_store_exporter_query_failures_total{") {
-		if n > 0 {
-			_, reason, _ := strings.Cut(series, `reason="`)
-			failed[strings.TrimSuffix(reason, `"}`)] = true
-			if f.query != "" && !strings.Contains(series, fmt.Sprintf("query=%q", f.query)) {
-				t.Errorf("%s is %g", series, n)
-			}
+		if n == 0 {
+			continue
+		}
+		l := labelsOf(series)
+		reasons[l["reason"]] = true
+		if o.failed != "" && l["query"] != o.failed {
+			t.Errorf("%s is %g, want 0", series, n)
 		}
 	}
-	want := map[string]bool{}
-	if f.reason != "" {
-		want[f.reason] = true
+	if !maps.Equal(reasons, wantReasons) {
+		t.Errorf("the reasons of failures are %v, want %v", reasons, wantReasons)
 	}
-	if !maps.Equal(failed, want) {
-		t.Errorf("the reasons are %v, want %v", failed, want)
-	}
-	if up := p[`operator_store_exporter_upstream_up{cluster="c"}`]; (up == 1) != (f.whole || f.silent) {
-		t.Errorf("operator_store_exporter_upstream_up is %g", up)
+
+	up := p[`operator_store_exporter_upstream_up{cluster="c"}`]
+	if (up == 1) != (o.reason == "") {
+		t.Errorf("operator_store_exporter_upstream_up is %g with the reason %q", up, o.reason)
 	}
 }
 
-func gaugeOf(name string, store int) string {
+// checkLog fails the test unless the log has the one warning that the outcome wants, or none.
+func (o outcome) checkLog(t *testing.T, log *logLines) {
+	t.Helper()
+
+	warnings := log.matching("level=warn")
+	if o.reason == "" {
+		if len(warnings) > 0 {
+			t.Errorf("the log has %q, want no warning", warnings)
+		}
+		return
+	}
+
+	words := []string{o.message}
+	if o.failed != "" {
+		words = append(words, queryInLog(o.failed))
+	}
+	if len(warnings) != 1 || !containsAll(warnings[0], words) {
+		t.Errorf("the log has %q, want one warning with %q", warnings, words)
+	}
+}
+
+func gaugeOfStore(name string, store int) string {
 	return fmt.Sprintf(`%s{address="tikv-%d:20180", cluster="c", store_id=""}`, name, store)
 }
 
-// route is the way from an exporter to its upstream: toxiproxy for what happens to bytes, and behind it a proxy for
-// what happens to answers.
-type route struct {
-	url    string // Of what the exporter asks.
-	config string // What the exporter needs to ask it.
-	toxics *toxiproxy.Proxy
-	behind string // The proxy behind.
-
-	certificate atomic.Pointer[tls.Certificate]
-
-	fault atomic.Pointer[fault]
-	heals []func()
-	ahead atomic.Int64 // How many seconds upstream's clock is ahead.
+// gaugesOf returns the gauges that depend on a query, or all gauges if it is empty.
+func gaugesOf(query string) []string {
+	if query == "" {
+		return truth.Names()
+	}
+	return truth.GaugesOf(query)
 }
 
-func newRoute(t *testing.T, upstream string, f fault) *route {
+// network connects an exporter to its upstream: toxiproxy changes what happens to bytes, and a proxy behind it changes
+// what happens to responses.
+type network struct {
+	url    string // The URL that the exporter queries.
+	config string // What the configuration of the upstream needs for it.
+
+	proxy         *toxiproxy.Proxy
+	upstreamProxy string // The address of the proxy behind it.
+
+	trusted     certificate
+	certificate atomic.Pointer[certificate] // What the proxy presents with TLS.
+	change      atomic.Pointer[change]
+	ahead       atomic.Int64 // How many seconds the clock of the upstream is ahead.
+}
+
+// change is what happens to responses. At most one of its functions is set.
+type change struct {
+	query   string // Empty for all queries.
+	respond http.HandlerFunc
+	body    func(body string) string
+	vector  func([]sample) []sample
+}
+
+// concerns reports whether the change applies to a request.
+func (c *change) concerns(r *http.Request) bool {
+	if c.query == "" {
+		return true
+	}
+	for _, q := range truth.Queries {
+		if q.Name == c.query {
+			return strings.Contains(expressionOf(r.Form), q.Mark)
+		}
+	}
+	panic("no query has the name " + c.query)
+}
+
+func newNetwork(t *testing.T, upstream string, useTLS bool) *network {
 	t.Helper()
-	r := &route{}
-	r.fault.Store(&fault{})
-	behind := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { r.answer(w, req, upstream) }))
-	scheme, host := "http", "127.0.0.1"
-	if f.tls {
+
+	n := &network{}
+	n.change.Store(&change{})
+	handler := func(w http.ResponseWriter, r *http.Request) { n.respond(w, r, upstream) }
+	behind := httptest.NewUnstartedServer(http.HandlerFunc(handler))
+	scheme := "http"
+	if useTLS {
 		scheme = "https"
-		certificate, file, _ := newCertificate(t)
-		r.certificate.Store(&certificate)
-		behind.Config.ErrorLog = stdlog.New(io.Discard, "", 0) // It would tell of the handshakes that fail.
-		behind.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return &tls.Config{Certificates: []tls.Certificate{*r.certificate.Load()}}, nil
-		}}
-		behind.StartTLS()
-		r.heals = append(r.heals, func() { r.certificate.Store(&certificate) })
-		r.config = fmt.Sprintf("tls_config: {ca_file: %q}", file)
+		n.startTLS(t, behind)
 	} else {
 		behind.Start()
 	}
-	r.behind = behind.Listener.Addr().String()
-	r.toxics = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop()), t.Name(), "127.0.0.1:0", r.behind)
-	if err := r.toxics.Start(); err != nil {
+	n.upstreamProxy = behind.Listener.Addr().String()
+
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
+	n.proxy = toxiproxy.NewProxy(server, t.Name(), "127.0.0.1:0", n.upstreamProxy)
+	if err := n.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
-	_, port, err := net.SplitHostPort(r.toxics.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.url = scheme + "://" + net.JoinHostPort(host, port)
+	n.url = scheme + "://" + n.proxy.Listen
 	t.Cleanup(func() {
-		r.toxics.Stop()
+		n.proxy.Stop()
 		behind.CloseClientConnections()
 		behind.Close()
 	})
-	return r
+	return n
 }
 
-// reroute sends what comes from now on to another address.
-func (r *route) reroute(t *testing.T, address string) {
+// startTLS starts a server with a certificate that the configuration trusts.
+func (n *network) startTLS(t *testing.T, server *httptest.Server) {
 	t.Helper()
-	listen := r.toxics.Listen
-	r.toxics.Stop()
-	r.toxics.Upstream, r.toxics.Listen = address, listen
-	if err := r.toxics.Start(); err != nil {
+
+	n.trusted = newCertificate(t)
+	n.certificate.Store(&n.trusted)
+	n.config = fmt.Sprintf("tls_config: {ca_file: %q}", n.trusted.certFile)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // It would have the failed handshakes.
+	server.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return &tls.Config{Certificates: []tls.Certificate{n.certificate.Load().Certificate}}, nil
+	}}
+	server.StartTLS()
+}
+
+// reroute closes all connections and sends new ones to an address.
+func (n *network) reroute(t *testing.T, address string) {
+	t.Helper()
+
+	listen := n.proxy.Listen
+	n.proxy.Stop()
+	n.proxy.Upstream, n.proxy.Listen = address, listen
+	if err := n.proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // heal ends the fault.
-func (r *route) heal(t *testing.T) {
+func (n *network) heal(t *testing.T) {
 	t.Helper()
-	r.fault.Store(&fault{})
-	r.ahead.Store(0)
-	for _, heal := range r.heals {
-		heal()
-	}
-	r.toxics.Toxics.ResetToxics(t.Context())
-	r.reroute(t, r.behind)
+
+	n.change.Store(&change{})
+	n.ahead.Store(0)
+	n.certificate.Store(&n.trusted)
+	n.proxy.Toxics.ResetToxics(t.Context())
+	n.reroute(t, n.upstreamProxy)
 }
 
-func (r *route) requireWhole(t *testing.T, exporter string, stores int) {
-	t.Helper()
-	p := scrape(t, exporter+"/metrics", 10*time.Second)
-	if got, want := len(p.with("operator_store_", "address=")), stores*perStore; got != want {
-		t.Fatalf("%d gauges without the fault, want %d", got, want)
-	}
-}
-
-// answer asks upstream, and does to its answer what the fault does.
-func (r *route) answer(w http.ResponseWriter, req *http.Request, upstream string) {
-	if err := req.ParseForm(); err != nil {
+// respond forwards a request to the upstream and applies the change to the response.
+func (n *network) respond(w http.ResponseWriter, r *http.Request, upstream string) {
+	if err := r.ParseForm(); err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	f := r.fault.Load()
-	text := req.Form.Get("query") + strings.Join(req.Form["match[]"], " ")
-	concerned := f.query == "" || slices.ContainsFunc(queries, func(q asked) bool { return q.name == f.query && strings.Contains(text, q.word) })
-	if concerned && f.answer != nil {
-		// It may go by the method, and to where it asks.
-		f.answer(w, req)
-		if w.Header().Get(passes) == "" {
+	c := n.change.Load()
+	concerned := c.concerns(r)
+	if concerned && c.respond != nil {
+		c.respond(w, r)
+		if w.Header().Get(forwardHeader) == "" {
 			return
 		}
-		w.Header().Del(passes)
+		w.Header().Del(forwardHeader)
 	}
-	ahead := r.ahead.Load()
-	form := req.Form
-	for _, name := range []string{"time", "start", "end"} {
-		if at, err := strconv.ParseFloat(form.Get(name), 64); err == nil {
-			form.Set(name, strconv.FormatFloat(at-float64(ahead), 'f', 3, 64))
-		}
-	}
-	ask, err := http.NewRequestWithContext(req.Context(), http.MethodPost, upstream+req.URL.Path, strings.NewReader(form.Encode()))
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	ask.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := client.Do(ask)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
+
+	ahead := n.ahead.Load()
+	status, body := forward(r, upstream, ahead)
 	switch {
-	case concerned && f.body != nil:
-		body = []byte(f.body(string(body)))
-	case concerned && f.vector != nil:
-		body = changed(body, f.vector)
-	case ahead != 0 && strings.HasSuffix(req.URL.Path, "/query"):
-		body = changed(body, func(all []point) []point {
-			for _, p := range all {
-				p.Value[0] = p.Value[0].(float64) + float64(ahead)
+	case concerned && c.body != nil:
+		body = []byte(c.body(string(body)))
+	case concerned && c.vector != nil:
+		body = changeVector(body, c.vector)
+	case ahead != 0 && strings.HasSuffix(r.URL.Path, "/query"):
+		body = changeVector(body, func(all []sample) []sample {
+			for _, s := range all {
+				s.Value[0] = s.Value[0].(float64) + float64(ahead)
 			}
 			return all
 		})
 	}
-	w.WriteHeader(resp.StatusCode)
+	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }
 
-// passes is the header with which an answer says that upstream is to be asked all the same.
-const passes = "X-Test-Passes"
+// forwardHeader is the header by which a response asks to forward the request to the upstream.
+const forwardHeader = "X-Test-Forward"
 
-// point is a series of an instant query's answer.
-type point struct {
+// forward sends a request to an upstream whose clock seems to be some seconds ahead.
+func forward(r *http.Request, upstream string, ahead int64) (status int, body []byte) {
+	for _, name := range []string{"time", "start", "end"} {
+		if at, err := strconv.ParseFloat(r.Form.Get(name), 64); err == nil {
+			r.Form.Set(name, strconv.FormatFloat(at-float64(ahead), 'f', 3, 64))
+		}
+	}
+	form := strings.NewReader(r.Form.Encode())
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, upstream+r.URL.Path, form)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+
+	resp, err := client.Do(req)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return resp.StatusCode, body
+}
+
+// sample is an element of the result of an instant query.
+type sample struct {
 	Metric    map[string]string `json:"metric"`
 	Value     []any             `json:"value,omitempty"`
 	Histogram []any             `json:"histogram,omitempty"`
 }
 
-// changed is the answer of an instant query with other series.
-func changed(body []byte, change func([]point) []point) []byte {
-	var answer struct {
+func (s sample) ofFirstStore() bool { return s.Metric["instance"] == "tikv-0:20180" }
+
+// changeVector changes the result of an instant query. The samples of the first store are the first ones.
+func changeVector(body []byte, change func([]sample) []sample) []byte {
+	var response struct {
 		Status string `json:"status"`
 		Data   struct {
-			ResultType string  `json:"resultType"`
-			Result     []point `json:"result"`
+			ResultType string   `json:"resultType"`
+			Result     []sample `json:"result"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	if err := json.Unmarshal(body, &response); err != nil {
 		panic(err)
 	}
-	slices.SortStableFunc(answer.Data.Result, func(a, b point) int { return strings.Compare(a.Metric["instance"], b.Metric["instance"]) })
-	answer.Data.Result = change(answer.Data.Result)
-	body, err := json.Marshal(answer)
+	slices.SortStableFunc(response.Data.Result, func(a, b sample) int {
+		return strings.Compare(a.Metric["instance"], b.Metric["instance"])
+	})
+
+	response.Data.Result = change(response.Data.Result)
+	body, err := json.Marshal(response)
 	if err != nil {
 		panic(err)
 	}
 	return body
 }
 
-// first changes a series of the first store, if the answer is about it.
-func first(change func(*point)) func([]point) []point {
-	return func(all []point) []point {
-		if len(all) > 0 && all[0].Metric["instance"] == "tikv-0:20180" {
+// firstSample changes the first sample of the first store, if the result is about that store.
+func firstSample(change func(*sample)) func([]sample) []sample {
+	return func(all []sample) []sample {
+		if len(all) > 0 && all[0].ofFirstStore() {
 			change(&all[0])
 		}
 		return all
 	}
 }
 
-// typed gives the first store's series of a type another value.
-func typed(name, value string) func([]point) []point {
-	return func(all []point) []point {
-		i := slices.IndexFunc(all, func(p point) bool { return p.Metric["type"] == name })
+// setSize sets the sample of the first store with a value of the label type.
+func setSize(kind, value string) func([]sample) []sample {
+	return func(all []sample) []sample {
+		i := slices.IndexFunc(all, func(s sample) bool { return s.Metric["type"] == kind })
 		all[i].Value[1] = value
 		return all
 	}
 }
 
-// buckets gives the first store those counts, by le.
-func buckets(counts ...string) func([]point) []point {
-	return func(all []point) []point {
-		if len(all) == 0 || all[0].Metric["instance"] != "tikv-0:20180" {
+// setBuckets replaces the buckets of the first store by pairs of le and count.
+func setBuckets(counts ...string) func([]sample) []sample {
+	return func(all []sample) []sample {
+		if len(all) == 0 || !all[0].ofFirstStore() {
 			return all
 		}
-		var others []point
-		for _, p := range all {
-			if p.Metric["instance"] != all[0].Metric["instance"] {
-				others = append(others, p)
-			}
-		}
+		first := all[0]
+		changed := slices.DeleteFunc(all, sample.ofFirstStore)
 		for i := 0; i < len(counts); i += 2 {
-			p := point{Metric: maps.Clone(all[0].Metric), Value: []any{all[0].Value[0], counts[i+1]}}
-			p.Metric["le"] = counts[i]
-			others = append(others, p)
+			s := sample{Metric: maps.Clone(first.Metric), Value: []any{first.Value[0], counts[i+1]}}
+			s.Metric["le"] = counts[i]
+			changed = append(changed, s)
 		}
-		return others
+		return changed
 	}
 }
 
-func answerWith(code int, body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(code)
-		_, _ = io.WriteString(w, body)
+// addField adds a field to a successful response.
+func addField(field string) func(body string) string {
+	return func(body string) string {
+		return strings.Replace(body, `{"status":"success",`, `{"status":"success",`+field+`,`, 1)
 	}
 }
 
-func onlyPOST(h http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost {
-			w.Header().Set(passes, "1")
-			return
-		}
-		h(w, r)
+// refusePOST responds to POST requests with 405, and forwards others.
+func refusePOST(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set(forwardHeader, "1")
+		return
 	}
+	respondWith(http.StatusMethodNotAllowed, "use GET")(w, r)
 }
 
-func retryAfter(code int) http.HandlerFunc {
+func retryAfter(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "7")
-		w.WriteHeader(code)
+		w.WriteHeader(status)
 	}
 }
 
-func redirect(to string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusFound) }
-}
-
-// million answers with a million series.
-func million(w http.ResponseWriter, _ *http.Request) {
+func respondWithMillionSeries(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"vector","result":[`)
 	for i := range 1_000_000 {
-		if _, err := fmt.Fprintf(w, `{"metric":{"job":"tikv","instance":"store-%d:20180"},"value":[1700000000,"1"]},`, i); err != nil {
+		const format = `{"metric":{"job":"tikv","instance":"store-%d:20180"},"value":[1700000000,"1"]},`
+		if _, err := fmt.Fprintf(w, format, i); err != nil {
 			return
 		}
 	}
 }
 
-// zeros answers with 2 GB of zeros.
-func zeros(w http.ResponseWriter, _ *http.Request) {
+// respondWithZeros responds with 2 GB of zeros.
+func respondWithZeros(w http.ResponseWriter, _ *http.Request) {
 	chunk := make([]byte, 1<<20)
 	for range 2000 {
 		if _, err := w.Write(chunk); err != nil {
@@ -504,8 +955,8 @@ func zeros(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// bomb answers with 10 MB in 10 kB.
-func bomb(w http.ResponseWriter, _ *http.Request) {
+// respondWithGzipBomb responds with 10 kB that decompress to 10 MB.
+func respondWithGzipBomb(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Encoding", "gzip")
 	z := gzip.NewWriter(w)
 	chunk := []byte(strings.Repeat(" ", 1<<20))

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +26,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/operator-store/operator_store_exporter/e2e/stack"
+	"github.com/operator-store/operator_store_exporter/e2e/truth"
 )
 
 // root is the root of the repository, seen from the tests.
@@ -47,10 +49,20 @@ var exporterBinary string
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func TestMain(m *testing.M) {
+	// All tests depend on the list of gauges: if it is wrong, say so once and run none of them.
+	if err := truth.Check(); err != nil {
+		exit(fmt.Errorf("the truth table differs from the exporter's catalog:\n%w", err))
+	}
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // Otherwise the race detector sleeps for a second at every exit.
 	dir, err := buildExporter()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		exit(err)
+	}
+
+	// Most tests wait for real servers most of the time.
+	flag.Parse()
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set("6")
 	}
 
 	goleak.VerifyTestMain(m,
@@ -63,6 +75,11 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).read"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2.(*ToxicLink).write"),
 		goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run"))
+}
+
+func exit(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // buildExporter builds exporterBinary in a new directory, which it returns.
@@ -81,53 +98,73 @@ func buildExporter() (string, error) {
 	return dir, nil
 }
 
-// startProcess starts the exporter on a free port. When the test ends, the exporter must exit with status 0 on SIGTERM,
+// exporter is a running exporter.
+type exporter struct {
+	*stack.Process
+	log *logLines
+}
+
+// startExporter starts the exporter on a free port. When the test ends, the exporter must exit with status 0 on SIGTERM,
 // and the race detector must have found nothing.
-func startProcess(t *testing.T, args ...string) (*stack.Process, *logLines) {
+func startExporter(t *testing.T, args ...string) *exporter {
 	t.Helper()
 
-	log := &logLines{}
-	cmd := exec.Command(exporterBinary, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
-	cmd.Stderr = log
-	process, err := stack.Start(t.Context(), "the exporter", cmd)
-	if err != nil {
+	e := &exporter{log: &logLines{}}
+	cmd := exporterCommand(context.Background(), append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	cmd.Stderr = e.log
+	var err error
+	if e.Process, err = stack.Start(t.Context(), "the exporter", cmd); err != nil {
 		t.Fatal(err)
 	}
 
 	t.Cleanup(func() {
-		if err := process.Stop(); err != nil {
-			t.Errorf("the exporter ended with %v, want exit status 0:\n%s", err, process.Log())
+		if err := e.Stop(); err != nil {
+			t.Errorf("the exporter ended with %v, want exit status 0:\n%s", err, e.Log())
 		}
-		if races := log.matching("DATA RACE"); len(races) > 0 {
-			t.Errorf("the race detector found data races:\n%s", strings.Join(log.matching(), "\n"))
-		}
+		requireNoRaces(t, strings.Join(e.log.matching(), "\n"))
 	})
-	return process, log
+	return e
 }
 
-// startExporter is startProcess for tests that only need the URL and the log.
-func startExporter(t *testing.T, args ...string) (string, *logLines) {
+// startConfigured starts the exporter with a configuration file.
+func startConfigured(t *testing.T, config string, args ...string) *exporter {
 	t.Helper()
-
-	process, log := startProcess(t, args...)
-	return process.URL, log
+	return startExporter(t, append([]string{"--config.file=" + writeFile(t, "config.yml", config)}, args...)...)
 }
 
-// command runs a command of the exporter to its end. It returns the standard output, and an error that contains the
+// scrape gets the metrics page of the exporter.
+func (e *exporter) scrape(t *testing.T) page {
+	t.Helper()
+	return scrape(t, e.URL+"/metrics", 10*time.Second)
+}
+
+// exporterCommand returns a command that runs the exporter.
+func exporterCommand(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, exporterBinary, args...)
+}
+
+// runCommand runs a command of the exporter to its end. It returns the standard output, and an error that contains the
 // standard error if the exit status is not 0.
-func command(t *testing.T, args ...string) (string, error) {
+func runCommand(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), exporterBinary, args...)
+	cmd := exporterCommand(t.Context(), args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	requireNoRaces(t, stderr.String())
+	if err != nil {
 		return stdout.String(), fmt.Errorf("%w: %s", err, &stderr)
 	}
-	if strings.Contains(stderr.String(), "DATA RACE") {
-		t.Errorf("the race detector found data races:\n%s", &stderr)
-	}
 	return stdout.String(), nil
+}
+
+// requireNoRaces fails the test if the race detector reported something on the standard error.
+func requireNoRaces(t *testing.T, stderr string) {
+	t.Helper()
+	if strings.Contains(stderr, "DATA RACE") {
+		t.Errorf("the race detector found a data race:\n%s", stderr)
+	}
 }
 
 // logLines keeps the lines written to it.
@@ -278,6 +315,26 @@ func parsePage(body io.Reader) (page, error) {
 		}
 	}
 	return p, nil
+}
+
+// storeGauges returns the gauges of all stores, including operator_store_info.
+func (p page) storeGauges() page { return p.with("operator_store_", "address=") }
+
+// gaugesPerStore is the number of gauges of a healthy store, including operator_store_info.
+var gaugesPerStore = len(truth.Gauges) + 1
+
+// requireComplete fails the test unless a page has every gauge of a number of stores.
+func (p page) requireComplete(t *testing.T, stores int) {
+	t.Helper()
+	p.requireGauges(t, stores*gaugesPerStore)
+}
+
+// requireGauges fails the test unless a page has a number of gauges of stores.
+func (p page) requireGauges(t *testing.T, want int) {
+	t.Helper()
+	if got := len(p.storeGauges()); got != want {
+		t.Fatalf("the page has %d gauges, want %d", got, want)
+	}
 }
 
 // with returns the series whose name begins with prefix and contains all of words.

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v4"
 
-	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/e2e/truth"
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
@@ -47,7 +47,8 @@ func checkPrometheusConfiguration(t *testing.T, content string) {
 	t.Helper()
 
 	dir := t.TempDir()
-	for name, content := range map[string]string{"prometheus.yml": content, "alerts.yml": doctest.Read(t, "mixin/alerts.yml")} {
+	files := map[string]string{"prometheus.yml": content, "alerts.yml": doctest.Read(t, "mixin/alerts.yml")}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -108,11 +109,12 @@ func requireDocumentedMetrics(t *testing.T, content string) {
 
 // promtool accepts the names and help texts on the metrics page, which has each gauge.
 func TestMetricsPage(t *testing.T) {
+	t.Parallel()
 	upstream := startFleet(t, 2)
-	exporter, _ := startExporter(t, "--upstream.url="+upstream.URL)
+	exporter := startExporter(t, "--upstream.url="+upstream.URL)
 	for _, path := range []string{"/metrics", "/metrics?cluster=default"} {
-		scrape(t, exporter+path, 10*time.Second) // promhttp counts a scrape only after it.
-		body, err := get(t.Context(), http.MethodGet, exporter+path, http.StatusOK)
+		scrape(t, exporter.URL+path, 10*time.Second) // promhttp counts a scrape only after it.
+		body, err := get(t.Context(), http.MethodGet, exporter.URL+path, http.StatusOK)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,9 +124,9 @@ func TestMetricsPage(t *testing.T) {
 		if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("promtool check metrics on %s: %v\n%s", path, err, out)
 		}
-		for _, g := range collector.Gauges {
-			if !bytes.Contains(body, []byte("# TYPE "+g.Name+" gauge\n")) {
-				t.Errorf("%s lacks %s", path, g.Name)
+		for _, name := range truth.Names() {
+			if !bytes.Contains(body, []byte("# TYPE "+name+" gauge\n")) {
+				t.Errorf("%s lacks %s", path, name)
 			}
 		}
 		if has := bytes.Contains(body, []byte("go_goroutines")); has != (path == "/metrics") {
@@ -136,13 +138,13 @@ func TestMetricsPage(t *testing.T) {
 // docs/metrics.md lists exactly the metrics that the exporter has about itself.
 func TestMetricsDocument(t *testing.T) {
 	t.Parallel()
-	exporter, _ := startExporter(t, "--upstream.url=http://127.0.0.1:1")
+	exporter := startExporter(t, "--upstream.url=http://127.0.0.1:1")
 	own := map[string]bool{ // These appear after responses of upstream and PD.
 		"operator_store_exporter_evaluation_timestamp_seconds": true,
 		"operator_store_exporter_stores_timestamp_seconds":     true,
 		"operator_store_exporter_stores":                       true,
 	}
-	for series := range scrape(t, exporter+"/metrics", 5*time.Second).with("operator_store_exporter_") {
+	for series := range exporter.scrape(t).with("operator_store_exporter_") {
 		name, _, _ := strings.Cut(series, "{")
 		own[name] = true
 	}

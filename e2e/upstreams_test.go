@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,83 +15,125 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
-// What is no Prometheus and can't be started here: each answers in its shape, whole if it is asked as its example in
-// docs/upstreams.md has it, and refuses as it does otherwise.
-func TestOtherUpstreams(t *testing.T) {
-	document := doctest.Read(t, "docs/upstreams.md")
-	address := regexp.MustCompile(`http://[a-z-]+:[0-9]+`)
-	for _, tc := range []struct {
-		section string
-		prefix  string
-		header  string // It must be there.
-		param   string // As well.
-		drop    string // What is left out of the example.
-		refusal http.HandlerFunc
-		reason  string
-		says    string
-	}{
-		{
-			section: "Thanos", param: "partial_response=false", drop: "",
-			refusal: answerWith(500, `{"status":"error","errorType":"internal","error":"expanding series: proxy Series(): rpc error: code = Unavailable desc = no such store: thanos-store:10901"}`),
-			reason:  "http", says: "no such store",
-		},
-		{
-			section: "Mimir", prefix: "/prometheus", header: "X-Scope-OrgID", drop: "http_headers: {X-Scope-OrgID: {values: [tikv]}}",
-			refusal: answerWith(401, "no org id\n"), reason: "http", says: "401 Unauthorized: no org id",
-		},
-		{
-			section: "Cortex", prefix: "/prometheus", header: "X-Scope-OrgID", drop: "/prometheus",
-			refusal: answerWith(404, "404 page not found\n"), reason: "http", says: "path prefix",
-		},
-		{
-			section: "VictoriaMetrics", prefix: "", param: "nocache=1",
-			refusal: answerWith(422, `{"status":"error","errorType":"422","error":"error when executing query=\"x\" for (time=1, step=300000): cannot select more than -search.maxSamplesPerQuery=1000 samples"}`),
-			reason:  "query", says: "maxSamplesPerQuery",
-		},
-	} {
-		t.Run(tc.section, func(t *testing.T) {
-			_, section, _ := strings.Cut(document, "\n## "+tc.section+"\n")
-			example := doctest.CodeBlocks(section, "yaml")[0]
-			refuse := false
-			handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				path, ok := strings.CutPrefix(r.URL.Path, tc.prefix)
-				name, value, _ := strings.Cut(tc.param, "=")
-				switch {
-				case !ok || !strings.HasPrefix(path, "/api/v1/") || tc.header != "" && r.Header.Get(tc.header) == "":
-					tc.refusal(w, r)
-				case refuse && tc.drop == "":
-					tc.refusal(w, r)
-				case r.FormValue(name) != value:
-					w.WriteHeader(http.StatusBadRequest)
-				default:
-					oracle.Oracle{Stores: 2}.ServeHTTP(w, r)
-				}
-			})
-			upstream := serve(t, handler)
-			example = strings.ReplaceAll(address.ReplaceAllString(example, upstream), "  selector:", "  # selector:")
-			if tc.section == "VictoriaMetrics" { // The second cluster has the path of a cluster.
-				example, _, _ = strings.Cut(example, "  - name: staging")
-			}
-			exporter, log := startExporter(t, "--config.file="+writeFile(t, "config.yml", example))
-			page := scrape(t, exporter+"/metrics", 10*time.Second)
-			if n := len(page.with("operator_store_", "address=")); n != 2*perStore {
-				t.Errorf("%d gauges, want %d: %q", n, 2*perStore, log.matching("level=warn"))
-			}
+// imitatedUpstream is a server that the tests do not start, but imitate: it responds if the exporter is configured as in
+// its section of docs/upstreams.md, and refuses requests as the server does otherwise.
+type imitatedUpstream struct {
+	section string
 
-			refuse = true
-			if tc.drop != "" {
-				exporter, log = startExporter(t, "--config.file="+writeFile(t, "config.yml", strings.Replace(example, tc.drop, "", 1)))
-			}
-			page = scrape(t, exporter+"/metrics", 10*time.Second)
-			if up := page[`operator_store_exporter_upstream_up{cluster="prod"}`]; up != 0 {
-				t.Errorf("upstream_up is %g though it refuses", up)
-			}
-			if n := len(page.with("operator_store_exporter_query_failures_total", fmt.Sprintf("reason=%q", tc.reason))); n == 0 {
-				t.Errorf("no failure has the reason %s", tc.reason)
-			}
-			if lines := log.matching("level=warn", tc.says); len(lines) != 1 {
-				t.Errorf("the log says %q, want one line with %q", log.matching("level=warn"), tc.says)
-			}
+	// What requests must have: a prefix of the path, a header and a parameter.
+	prefix, header, param string
+
+	// How the server refuses requests: always, or if this part of the example is missing.
+	missing string
+	refuse  http.HandlerFunc
+	reason  string // The label reason of the failures.
+	message string // Part of the log line.
+}
+
+var imitatedUpstreams = []imitatedUpstream{
+	{
+		section: "Thanos",
+		param:   "partial_response=false",
+		refuse: respondWith(http.StatusInternalServerError, `{"status":"error","errorType":"internal","error":`+
+			`"expanding series: proxy Series(): rpc error: code = Unavailable desc = no such store: thanos-store:10901"}`),
+		reason:  "http",
+		message: "no such store",
+	},
+	{
+		section: "Mimir",
+		prefix:  "/prometheus",
+		header:  "X-Scope-OrgID",
+		missing: "http_headers: {X-Scope-OrgID: {values: [tikv]}}",
+		refuse:  respondWith(http.StatusUnauthorized, "no org id\n"),
+		reason:  "http",
+		message: "401 Unauthorized: no org id",
+	},
+	{
+		section: "Cortex",
+		prefix:  "/prometheus",
+		header:  "X-Scope-OrgID",
+		missing: "/prometheus",
+		refuse:  respondWith(http.StatusNotFound, "404 page not found\n"),
+		reason:  "http",
+		message: urlHint,
+	},
+	{
+		section: "VictoriaMetrics",
+		param:   "nocache=1",
+		refuse: respondWith(http.StatusUnprocessableEntity, `{"status":"error","errorType":"422","error":`+
+			`"error when executing query=\"x\" for (time=1, step=300000): `+
+			`cannot select more than -search.maxSamplesPerQuery=1000 samples"}`),
+		reason:  "query",
+		message: "maxSamplesPerQuery",
+	},
+}
+
+// accepts reports whether a request is as the server requires it.
+func (u imitatedUpstream) accepts(r *http.Request) bool {
+	path, ok := strings.CutPrefix(r.URL.Path, u.prefix)
+	return ok && strings.HasPrefix(path, "/api/v1/") && (u.header == "" || r.Header.Get(u.header) != "")
+}
+
+func (u imitatedUpstream) hasParam(r *http.Request) bool {
+	name, value, _ := strings.Cut(u.param, "=")
+	return r.FormValue(name) == value
+}
+
+func TestOtherUpstreams(t *testing.T) {
+	t.Parallel()
+	for _, u := range imitatedUpstreams {
+		t.Run(u.section, func(t *testing.T) {
+			t.Parallel()
+			u.test(t)
 		})
 	}
+}
+
+func (u imitatedUpstream) test(t *testing.T) {
+	const stores = 2
+	var refuse atomic.Bool
+	upstream := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case !u.accepts(r), refuse.Load() && u.missing == "":
+			u.refuse(w, r)
+		case !u.hasParam(r):
+			w.WriteHeader(http.StatusBadRequest)
+		default:
+			oracle.Oracle{Stores: stores}.ServeHTTP(w, r)
+		}
+	}))
+	example := u.example(t, upstream)
+	exporter := startConfigured(t, example)
+	exporter.scrape(t).requireGauges(t, stores*(len(oracle.Gauges(0, time.Now()))+1)) // And operator_store_info.
+
+	refuse.Store(true)
+	if u.missing != "" {
+		exporter = startConfigured(t, strings.Replace(example, u.missing, "", 1))
+	}
+	page := exporter.scrape(t)
+	if up := page[`operator_store_exporter_upstream_up{cluster="prod"}`]; up != 0 {
+		t.Errorf("upstream_up is %g, though upstream refuses requests", up)
+	}
+	failures := page.with("operator_store_exporter_query_failures_total", fmt.Sprintf("reason=%q", u.reason))
+	if len(failures) == 0 {
+		t.Errorf("no failure has the reason %s", u.reason)
+	}
+	if lines := exporter.log.matching("level=warn", u.message); len(lines) != 1 {
+		t.Errorf("the log has %q, want one warning with %q", exporter.log.matching("level=warn"), u.message)
+	}
+}
+
+var addressInExample = regexp.MustCompile(`http://[a-z-]+:[0-9]+`)
+
+// example returns the first configuration in the server's section of the documentation, with another URL and without a
+// selector.
+func (u imitatedUpstream) example(t *testing.T, upstream string) string {
+	t.Helper()
+
+	_, section, _ := strings.Cut(doctest.Read(t, "docs/upstreams.md"), "\n## "+u.section+"\n")
+	example := addressInExample.ReplaceAllString(doctest.CodeBlocks(section, "yaml")[0], upstream)
+	if u.section == "VictoriaMetrics" { // The second cluster has the path of a VictoriaMetrics cluster.
+		example, _, _ = strings.Cut(example, "  - name: staging")
+	}
+	return strings.ReplaceAll(example, "  selector:", "  # selector:")
 }

@@ -13,42 +13,27 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/operator-store/operator_store_exporter/e2e/truth"
 )
 
-// needs is the query that a gauge is made of.
-var needs = map[string]string{
-	"operator_store_up":                            "up",
-	"operator_store_qps":                           "storage_commands",
-	"operator_store_grpc_qps":                      "grpc_duration",
-	"operator_store_latency_p95_seconds":           "grpc_duration",
-	"operator_store_latency_p99_seconds":           "grpc_duration",
-	"operator_store_disk_used_bytes":               "store_size",
-	"operator_store_disk_available_bytes":          "store_size",
-	"operator_store_disk_total_bytes":              "store_size",
-	"operator_store_disk_utilization_ratio":        "store_size",
-	"operator_store_disk_fill_ratio":               "store_size",
-	"operator_store_cpu_percent":                   "cpu_seconds",
-	"operator_store_cpu_cores":                     "cpu_quota",
-	"operator_store_raft_lag":                      "raft_log_lag",
-	"operator_store_last_scrape_timestamp_seconds": "last_scrape",
-}
-
-// Verdict is what is to be said of a page.
+// Verdict is the result of checking a page.
 type Verdict struct {
 	Clusters []string
-	Answers  int      // The gauges that are there.
-	Absent   int      // Those that are not, as they must where a query failed.
-	Wrong    []string // Those that are not what Gauges says, or missing for no reason.
+	Present  int      // Gauges that are there and right.
+	Absent   int      // Gauges that are absent because a query failed.
+	Wrong    []string // Gauges that differ from the oracle, or are absent for no reason.
 }
 
+// cluster is what a page has of a cluster.
 type cluster struct {
-	instant time.Time
-	success map[string]bool
-	values  map[string]map[string]float64 // By address and name.
+	evaluated time.Time
+	success   map[string]bool               // By query.
+	stores    map[string]map[string]float64 // The gauges of each store, by ID and address.
 }
 
-// Check holds a metrics page against the oracle, of which each cluster has the first stores, as many as expected says.
-// The error is of a page that can't be read.
+// Check holds a metrics page against the oracle. Expected is the number of stores of each cluster, which are the first
+// ones of the oracle. The error is that of a malformed page.
 func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(page)
@@ -62,26 +47,13 @@ func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 			if l["cluster"] == "" {
 				continue
 			}
-			c := clusters[l["cluster"]]
-			if c == nil {
-				c = &cluster{success: map[string]bool{}, values: map[string]map[string]float64{}}
-				clusters[l["cluster"]] = c
+			if clusters[l["cluster"]] == nil {
+				clusters[l["cluster"]] = &cluster{success: map[string]bool{}, stores: map[string]map[string]float64{}}
 			}
-			v := m.GetGauge().GetValue()
-			switch {
-			case name == "operator_store_exporter_evaluation_timestamp_seconds":
-				c.instant = time.UnixMilli(int64(math.Round(v * 1000)))
-			case name == "operator_store_exporter_query_success":
-				c.success[l["query"]] = v == 1
-			case needs[name] != "":
-				key := l["store_id"] + " " + l["address"]
-				if c.values[key] == nil {
-					c.values[key] = map[string]float64{}
-				}
-				c.values[key][name] = v
-			}
+			clusters[l["cluster"]].add(name, l, m.GetGauge().GetValue())
 		}
 	}
+
 	verdict := Verdict{}
 	for name, c := range clusters {
 		verdict.Clusters = append(verdict.Clusters, name)
@@ -99,36 +71,56 @@ func labels(m *dto.Metric) map[string]string {
 	return l
 }
 
-func (c *cluster) check(v *Verdict, name string, stores int) {
-	if len(c.values) > 0 && c.instant.IsZero() {
-		v.Wrong = append(v.Wrong, name+" has gauges and no instant")
-		return
-	}
-	for i := range stores {
-		key := ID(i) + " " + Address(i)
-		got := c.values[key]
-		delete(c.values, key)
-		for gauge, want := range Gauges(i, c.instant) {
-			value, there := got[gauge]
-			switch {
-			case !there && c.explains(gauge):
-				v.Absent++
-			case !there:
-				v.Wrong = append(v.Wrong, fmt.Sprintf("%s of %s in %s is missing, though its query succeeded", gauge, key, name))
-			case math.Abs(value-want) > 1e-9*math.Abs(want):
-				v.Wrong = append(v.Wrong, fmt.Sprintf("%s of %s in %s at %s is %v, want %v", gauge, key, name, c.instant, value, want))
-			default:
-				v.Answers++
-			}
+// add adds a series of the page.
+func (c *cluster) add(name string, labels map[string]string, v float64) {
+	switch {
+	case name == "operator_store_exporter_evaluation_timestamp_seconds":
+		c.evaluated = time.UnixMilli(int64(math.Round(v * 1000)))
+	case name == "operator_store_exporter_query_success":
+		c.success[labels["query"]] = v == 1
+	case truth.QueryOf(name) != "":
+		key := labels["store_id"] + " " + labels["address"]
+		if c.stores[key] == nil {
+			c.stores[key] = map[string]float64{}
 		}
-	}
-	for key := range c.values {
-		v.Wrong = append(v.Wrong, fmt.Sprintf("%s has the store %q, which there is not", name, strings.TrimSpace(key)))
+		c.stores[key][name] = v
 	}
 }
 
-// explains tells whether a query that failed is why a gauge is absent: its own, the one for targets, or the two that tell
-// a target from its twins.
-func (c *cluster) explains(gauge string) bool {
-	return !c.success[needs[gauge]] || !c.success["targets"] && c.instant.IsZero() || !c.success["up"] && !c.success["last_scrape"]
+// check adds the gauges of a cluster to a verdict.
+func (c *cluster) check(v *Verdict, name string, stores int) {
+	if len(c.stores) > 0 && c.evaluated.IsZero() {
+		v.Wrong = append(v.Wrong, name+" has gauges but no evaluation time")
+		return
+	}
+
+	for i := range stores {
+		key := ID(i) + " " + Address(i)
+		got := c.stores[key]
+		delete(c.stores, key)
+		for gauge, want := range Gauges(i, c.evaluated) {
+			value, ok := got[gauge]
+			switch {
+			case !ok && c.explainsAbsence(gauge):
+				v.Absent++
+			case !ok:
+				v.Wrong = append(v.Wrong, fmt.Sprintf("%s of %s in %s is absent, though its query succeeded", gauge, key, name))
+			case math.Abs(value-want) > 1e-9*math.Abs(want):
+				v.Wrong = append(v.Wrong, fmt.Sprintf("%s of %s in %s at %s is %v, want %v", gauge, key, name, c.evaluated, value, want))
+			default:
+				v.Present++
+			}
+		}
+	}
+	for key := range c.stores {
+		v.Wrong = append(v.Wrong, fmt.Sprintf("%s has the store %q, which does not exist", name, strings.TrimSpace(key)))
+	}
+}
+
+// explainsAbsence reports whether the failure of a query is the reason why a gauge is absent: of its own query, of the
+// query for targets, or of the two queries that select one of several targets with the same identity.
+func (c *cluster) explainsAbsence(gauge string) bool {
+	return !c.success[truth.QueryOf(gauge)] ||
+		!c.success["targets"] && c.evaluated.IsZero() ||
+		!c.success["up"] && !c.success["last_scrape"]
 }

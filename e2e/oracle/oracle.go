@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package oracle is an upstream whose every answer can be computed by anyone: a pure function of store and time. It
-// shows whether an exporter that is under load, reloaded and cut off tells a number that is not the store's, or not of the
-// instant it claims.
+// Package oracle is an upstream whose responses are a pure function of store and time.
+//
+// Because every value can be computed, a test can prove that an exporter under load, reloads and faults never exposes
+// a value of another store or of another time than the page claims.
 package oracle
 
 import (
@@ -17,29 +18,47 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// Oracle is an http.Handler for the query API. It answers for stores 0 … Stores-1.
+// Oracle is an http.Handler for the query API. It has the stores 0 to Stores-1.
 type Oracle struct {
 	Stores int
-	Frozen time.Time // If it is set, it is always this time.
+	Frozen time.Time // If set, the time of every response.
 }
 
-// Address is the store's address as PD tells it.
+// Address returns the address of a store, as PD has it.
 func Address(store int) string { return fmt.Sprintf("tikv-%d:20160", store) }
 
-// Instance is the instance label of the store's target.
+// Instance returns the instance label of a store's target.
 func Instance(store int) string { return fmt.Sprintf("tikv-%d:20180", store) }
 
-// ID is PD's id of the store.
+// ID returns PD's ID of a store.
 func ID(store int) string { return strconv.Itoa(store + 1) }
 
-// number is the value that a kind of series has at a time. It has few digits, so that it is the same in any notation.
+// The kinds of series that have one value per store.
+const (
+	commands = iota + 1
+	_
+	used
+	available
+	capacity
+	cpuSeconds
+	cpuQuota
+)
+
+// number returns the value of a kind of series at a time. It has few digits, so that all notations give the same value.
 func number(kind, store int, ms int64) float64 {
 	return float64(store+1)*1000 + float64(kind)*100 + float64(ms%9973)/16
 }
 
-// bounds are the upper bounds of a histogram's buckets.
+const (
+	buckets = 16 // Buckets of a histogram, without +Inf.
+
+	firstGRPCBound = 0.001
+	firstLagBound  = 2
+)
+
+// bounds returns the upper bounds of the buckets of a histogram.
 func bounds(first float64) []float64 {
-	all := make([]float64, 16)
+	all := make([]float64, buckets)
 	for i := range all {
 		all[i] = first
 		first *= 2
@@ -47,12 +66,14 @@ func bounds(first float64) []float64 {
 	return all
 }
 
-// A histogram has 900 of 1000 observations up to its bucket number shift, 60 in the next, 40 in the third after it.
+// shift returns the index of the bucket up to which a histogram has 900 of its 1000 observations. The next bucket has
+// another 60, and the one two further has the remaining 40.
 func shift(store int, ms int64) int { return int((int64(store) + ms/1000) % 8) }
 
+// counts returns the cumulative counts of the buckets of a histogram.
 func counts(store int, ms int64) []float64 {
-	all := make([]float64, 16)
 	s := shift(store, ms)
+	all := make([]float64, buckets)
 	for i := range all {
 		switch {
 		case i >= s+3:
@@ -66,93 +87,133 @@ func counts(store int, ms int64) []float64 {
 	return all
 }
 
-const (
-	grpcFirst = 0.001
-	lagFirst  = 2
-)
+// p95 returns the 95th percentile of a histogram: rank 950 is 50 of 60 into the bucket after shift.
+func p95(first float64, store int, ms int64) float64 {
+	b, s := bounds(first), shift(store, ms)
+	return b[s] + (b[s+1]-b[s])*(50.0/60)
+}
 
-// Gauges are what the exporter must tell of a store at an instant, by name.
+// p99 returns the 99th percentile of a histogram: rank 990 is 30 of 40 into the third bucket after shift.
+func p99(first float64, store int, ms int64) float64 {
+	b, s := bounds(first), shift(store, ms)
+	return b[s+2] + (b[s+3]-b[s+2])*(30.0/40)
+}
+
+// Gauges returns the gauges that the exporter must expose for a store at an evaluation time, by name. A gauge whose
+// metrics the oracle does not have is missing.
 func Gauges(store int, at time.Time) map[string]float64 {
 	ms := max(0, at.UnixMilli())
-	used, available, capacity := number(3, store, ms), number(4, store, ms), number(5, store, ms)
-	// Rank 950 is 50 of 60 into the bucket after shift, rank 990 30 of 40 into the third after it.
-	p95 := func(b []float64) float64 {
-		s := shift(store, ms)
-		return b[s] + (b[s+1]-b[s])*(50.0/60)
-	}
-	p99 := func(b []float64) float64 {
-		s := shift(store, ms)
-		return b[s+2] + (b[s+3]-b[s+2])*(30.0/40)
-	}
+	usedBytes, availableBytes, totalBytes := number(used, store, ms), number(available, store, ms), number(capacity, store, ms)
+
 	return map[string]float64{
 		"operator_store_up":                            1,
-		"operator_store_qps":                           number(1, store, ms),
+		"operator_store_qps":                           number(commands, store, ms),
 		"operator_store_grpc_qps":                      1000,
-		"operator_store_latency_p95_seconds":           p95(bounds(grpcFirst)),
-		"operator_store_latency_p99_seconds":           p99(bounds(grpcFirst)),
-		"operator_store_disk_used_bytes":               used,
-		"operator_store_disk_available_bytes":          available,
-		"operator_store_disk_total_bytes":              capacity,
-		"operator_store_disk_utilization_ratio":        used / capacity,
-		"operator_store_disk_fill_ratio":               1 - available/capacity,
-		"operator_store_cpu_percent":                   100 * number(6, store, ms),
-		"operator_store_cpu_cores":                     number(7, store, ms),
-		"operator_store_raft_lag":                      p99(bounds(lagFirst)),
+		"operator_store_latency_p95_seconds":           p95(firstGRPCBound, store, ms),
+		"operator_store_latency_p99_seconds":           p99(firstGRPCBound, store, ms),
+		"operator_store_disk_used_bytes":               usedBytes,
+		"operator_store_disk_available_bytes":          availableBytes,
+		"operator_store_disk_total_bytes":              totalBytes,
+		"operator_store_disk_utilization_ratio":        usedBytes / totalBytes,
+		"operator_store_disk_fill_ratio":               1 - availableBytes/totalBytes,
+		"operator_store_cpu_percent":                   100 * number(cpuSeconds, store, ms),
+		"operator_store_cpu_cores":                     number(cpuQuota, store, ms),
+		"operator_store_raft_lag":                      p99(firstLagBound, store, ms),
 		"operator_store_last_scrape_timestamp_seconds": float64(ms/1000 - 1),
 	}
 }
 
+// series is a series of a query's result.
 type series struct {
 	metric map[string]string
 	value  float64
 }
 
-// all are the series that a metric has once it is rated and summed.
-func (o Oracle) all(metric string, timestamps bool, ms int64) []series {
-	var all []series
-	for i := range o.Stores {
-		add := func(v float64, labels ...string) {
-			m := map[string]string{"job": "tikv", "instance": Instance(i)}
-			for l := 0; l < len(labels); l += 2 {
-				m[labels[l]] = labels[l+1]
-			}
-			all = append(all, series{m, v})
-		}
-		histogram := func(first float64) {
-			c := counts(i, ms)
-			for n, b := range bounds(first) {
-				add(c[n], "le", strconv.FormatFloat(b, 'g', -1, 64))
-			}
-			add(1000, "le", "+Inf")
-		}
-		switch metric {
-		case "up":
-			add(1)
-		case "tikv_store_size_bytes":
-			if timestamps {
-				add(float64(ms/1000-1), "type", "available")
-				continue
-			}
-			add(number(3, i, ms), "type", "used")
-			add(number(4, i, ms), "type", "available")
-			add(number(5, i, ms), "type", "capacity")
-		case "tikv_storage_command_total":
-			add(number(1, i, ms))
-		case "process_cpu_seconds_total":
-			add(number(6, i, ms))
-		case "tikv_server_cpu_cores_quota":
-			add(number(7, i, ms))
-		case "tikv_grpc_msg_duration_seconds_bucket":
-			histogram(grpcFirst)
-		case "tikv_raftstore_log_lag_bucket":
-			histogram(lagFirst)
-		case "tikv_server_info", "process_start_time_seconds":
-			add(1)
-		case "pd_scheduler_store_status":
-			all = append(all, series{map[string]string{"address": Address(i), "store": ID(i), "type": "store_capacity"}, 1})
+// matches reports whether the series has the labels that a selector requires.
+func (s series) matches(selector *parser.VectorSelector) bool {
+	for _, m := range selector.LabelMatchers {
+		if m.Name != "__name__" && !m.Matches(s.metric[m.Name]) {
+			return false
 		}
 	}
-	return all
+	return true
+}
+
+// seriesOf returns the series that a metric of one store has after rate and sum, or its timestamps.
+func seriesOf(metric string, timestamps bool, store int, ms int64) []series {
+	one := func(v float64, labels ...string) series {
+		m := map[string]string{"job": "tikv", "instance": Instance(store)}
+		for i := 0; i < len(labels); i += 2 {
+			m[labels[i]] = labels[i+1]
+		}
+		return series{metric: m, value: v}
+	}
+	histogram := func(first float64) []series {
+		var all []series
+		c := counts(store, ms)
+		for i, bound := range bounds(first) {
+			all = append(all, one(c[i], "le", strconv.FormatFloat(bound, 'g', -1, 64)))
+		}
+		return append(all, one(1000, "le", "+Inf"))
+	}
+
+	switch metric {
+	case "up", "tikv_server_info", "process_start_time_seconds":
+		return []series{one(1)}
+	case "tikv_store_size_bytes":
+		if timestamps {
+			return []series{one(float64(ms/1000-1), "type", "available")}
+		}
+		return []series{
+			one(number(used, store, ms), "type", "used"),
+			one(number(available, store, ms), "type", "available"),
+			one(number(capacity, store, ms), "type", "capacity"),
+		}
+	case "tikv_storage_command_total":
+		return []series{one(number(commands, store, ms))}
+	case "process_cpu_seconds_total":
+		return []series{one(number(cpuSeconds, store, ms))}
+	case "tikv_server_cpu_cores_quota":
+		return []series{one(number(cpuQuota, store, ms))}
+	case "tikv_grpc_msg_duration_seconds_bucket":
+		return histogram(firstGRPCBound)
+	case "tikv_raftstore_log_lag_bucket":
+		return histogram(firstLagBound)
+	case "pd_scheduler_store_status":
+		labels := map[string]string{"address": Address(store), "store": ID(store), "type": "store_capacity"}
+		return []series{{metric: labels, value: 1}}
+	default:
+		return nil
+	}
+}
+
+// evaluate returns the series that the selectors of an expression select.
+func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
+	root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
+	if err != nil {
+		return nil, err
+	}
+
+	var result []series
+	timestamps := strings.HasPrefix(expression, "timestamp(")
+	parser.Inspect(root, func(n parser.Node, _ []parser.Node) error {
+		selector, ok := n.(*parser.VectorSelector)
+		if !ok {
+			return nil
+		}
+		for store := range o.Stores {
+			for _, s := range seriesOf(selector.Name, timestamps, store, ms) {
+				if s.matches(selector) {
+					result = append(result, s)
+				}
+			}
+		}
+		return nil
+	})
+	if strings.Contains(expression, "vector(0)") {
+		result = append(result, series{metric: map[string]string{}})
+	}
+	return result, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -164,51 +225,47 @@ func (o Oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !o.Frozen.IsZero() {
 		now = o.Frozen
 	}
-	var result []any
-	kind := "vector"
-	expressions := slices.Concat(r.Form["match[]"], r.Form["query"])
-	if strings.HasSuffix(r.URL.Path, "/series") {
-		kind = ""
-	}
-	for _, e := range expressions {
-		root, err := parser.NewParser(parser.Options{}).ParseExpr(e)
+
+	var result []series
+	for _, expression := range slices.Concat(r.Form["match[]"], r.Form["query"]) {
+		selected, err := o.evaluate(expression, now.UnixMilli())
 		if err != nil {
 			w.WriteHeader(http.StatusBadRequest)
-			_ = json.NewEncoder(w).Encode(map[string]string{"status": "error", "errorType": "bad_data", "error": err.Error()})
+			respond(w, map[string]any{"status": "error", "errorType": "bad_data", "error": err.Error()})
 			return
 		}
-		at := float64(now.UnixMilli()) / 1000
-		parser.Inspect(root, func(n parser.Node, _ []parser.Node) error {
-			selector, ok := n.(*parser.VectorSelector)
-			if !ok {
-				return nil
-			}
-		series:
-			for _, s := range o.all(selector.Name, strings.HasPrefix(e, "timestamp("), now.UnixMilli()) {
-				for _, m := range selector.LabelMatchers {
-					if m.Name != "__name__" && !m.Matches(s.metric[m.Name]) {
-						continue series
-					}
-				}
-				if kind == "" {
-					result = append(result, s.metric)
-					continue
-				}
-				result = append(result, map[string]any{"metric": s.metric, "value": []any{at, strconv.FormatFloat(s.value, 'g', -1, 64)}})
-			}
-			return nil
-		})
-		if strings.Contains(e, "vector(0)") {
-			result = append(result, map[string]any{"metric": map[string]string{}, "value": []any{at, "0"}})
-		}
+		result = append(result, selected...)
 	}
-	answer := map[string]any{"status": "success", "data": result}
-	if kind != "" {
-		if result == nil {
-			result = []any{}
-		}
-		answer["data"] = map[string]any{"resultType": kind, "result": result}
-	}
+
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer) // Nobody listens if it fails.
+	if strings.HasSuffix(r.URL.Path, "/series") {
+		respond(w, map[string]any{"status": "success", "data": labelSets(result)})
+		return
+	}
+	data := map[string]any{"resultType": "vector", "result": vector(result, now)}
+	respond(w, map[string]any{"status": "success", "data": data})
+}
+
+// labelSets returns the data of a response about series.
+func labelSets(result []series) []map[string]string {
+	var sets []map[string]string
+	for _, s := range result {
+		sets = append(sets, s.metric)
+	}
+	return sets
+}
+
+// vector returns the result of an instant query.
+func vector(result []series, now time.Time) []map[string]any {
+	at := float64(now.UnixMilli()) / 1000
+	samples := []map[string]any{}
+	for _, s := range result {
+		value := []any{at, strconv.FormatFloat(s.value, 'g', -1, 64)}
+		samples = append(samples, map[string]any{"metric": s.metric, "value": value})
+	}
+	return samples
+}
+
+func respond(w http.ResponseWriter, body map[string]any) {
+	_ = json.NewEncoder(w).Encode(body) // If it fails, the client has gone.
 }

@@ -4,30 +4,39 @@ package simulator
 
 import "math"
 
-// Version is a TiKV release, as far as its metrics differ.
+// Version is a TiKV release with what sets its metrics apart.
 type Version struct {
 	Name         string
-	GRPCTypes    int      // How many of grpcTypes it has.
-	Priorities   []string // Values of the label priority; none before 7.6.
+	GRPCTypes    int      // Number of grpcTypes that it has.
+	Priorities   []string // Values of the label priority, which 7.6 introduced.
 	FirstBucket  float64  // Seconds; each bucket bound is twice the one before.
 	Buckets      int
-	CommandTypes int // How many of commandTypes it has.
+	CommandTypes int // Number of commandTypes that it has.
 	StoreUsed    bool
 	CPUQuota     bool
 	WholeSeconds bool // process_cpu_seconds_total is a whole number.
 }
 
-// The versions that can be simulated.
+// The simulated versions.
 var (
 	V4 = Version{Name: "4.0.16", GRPCTypes: 38, FirstBucket: 0.0005, Buckets: 20, CommandTypes: 24}
-	V7 = Version{Name: "7.5.4", GRPCTypes: 46, FirstBucket: 0.00005, Buckets: 22, CommandTypes: 38, StoreUsed: true, CPUQuota: true, WholeSeconds: true}
+	V7 = Version{
+		Name: "7.5.4", GRPCTypes: 46, FirstBucket: 0.00005, Buckets: 22, CommandTypes: 38,
+		StoreUsed: true, CPUQuota: true, WholeSeconds: true,
+	}
 	V8 = Version{
 		Name: "8.5.1", GRPCTypes: 50, Priorities: []string{"high", "low", "medium", "unknown"},
 		FirstBucket: 0.00005, Buckets: 22, CommandTypes: 43, StoreUsed: true, CPUQuota: true, WholeSeconds: true,
 	}
+
+	// Small has few series, for tests with many stores.
+	Small = Version{
+		Name: "7.5.4", GRPCTypes: 2, FirstBucket: 0.00005, Buckets: 22, CommandTypes: 2,
+		StoreUsed: true, CPUQuota: true, WholeSeconds: true,
+	}
 )
 
-// latencyBounds are the finite bounds of tikv_grpc_msg_duration_seconds.
+// latencyBounds returns the finite bounds of tikv_grpc_msg_duration_seconds.
 func (v Version) latencyBounds() []float64 {
 	bounds := make([]float64, v.Buckets)
 	for i := range bounds {
@@ -39,7 +48,7 @@ func (v Version) latencyBounds() []float64 {
 // lagBounds are the finite bounds of tikv_raftstore_log_lag, the same in every version.
 var lagBounds = []float64{2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 5120, 10240}
 
-// grpcTypes are the values of the label type of tikv_grpc_msg_duration_seconds. Every one is exported from the start.
+// grpcTypes are the values of the label type of tikv_grpc_msg_duration_seconds. TiKV exports all from the start.
 var grpcTypes = []string{
 	"invalid", "kv_get", "kv_scan", "kv_prewrite", "kv_pessimistic_lock", "kv_pessimistic_rollback", "kv_commit",
 	"kv_cleanup", "kv_batch_get", "kv_batch_get_command", "kv_batch_rollback", "kv_txn_heart_beat",

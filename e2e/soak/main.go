@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command soak lets many scrapers loose on the exporter while its upstream fails at random and its configuration is
-// reloaded, and checks every answer. It exits with 1 if one is wrong.
+// Command soak scrapes the exporter with many scrapers while its upstream fails at random and its configuration is
+// reloaded, and checks every gauge. It exits with status 1 if one is wrong.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,12 +38,13 @@ import (
 
 func main() {
 	var s soak
-	flag.DurationVar(&s.duration, "duration", 5*time.Minute, "How long it takes.")
-	flag.IntVar(&s.scrapers, "scrapers", 50, "How many scrape at once.")
-	flag.IntVar(&s.stores, "stores", 300, "How many stores there are.")
-	flag.StringVar(&s.exporter, "exporter", "./operator_store_exporter", "The exporter's binary.")
-	flag.Uint64Var(&s.seed, "seed", 1, "Of the random faults.")
+	flag.DurationVar(&s.duration, "duration", 5*time.Minute, "Duration of the soak.")
+	flag.IntVar(&s.scrapers, "scrapers", 50, "Number of concurrent scrapers.")
+	flag.IntVar(&s.stores, "stores", 300, "Number of stores.")
+	flag.StringVar(&s.exporter, "exporter", "./operator_store_exporter", "Path of the exporter.")
+	flag.Uint64Var(&s.seed, "seed", 1, "Seed of the random faults.")
 	flag.Parse()
+
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := s.run(ctx)
 	stop()
@@ -57,23 +60,23 @@ type soak struct {
 	exporter         string
 	seed             uint64
 
-	url    string
-	toxics *toxiproxy.Proxy
-	broken sync.Map // "" while upstream itself is well, else the answer's status.
+	url    string           // Of the exporter.
+	proxy  *toxiproxy.Proxy // Between the exporter and the oracle.
+	broken atomic.Value     // How the oracle responds: one of the faults, or "" if it is healthy.
 
-	mu      sync.Mutex
-	scrapes int
-	whole   int
-	answers int
-	absent  int
-	failed  []string // Pages that did not come.
-	wrong   []string
-	slowest time.Duration
-	faults  map[string]int
-	reloads map[string]int
+	mu       sync.Mutex
+	scrapes  int
+	complete int // Pages with every gauge.
+	present  int // Gauges that were there and right.
+	absent   int // Gauges that were absent because a query failed.
+	failed   []string
+	wrong    []string
+	slowest  time.Duration
+	faults   map[string]int
+	reloads  map[string]int
 }
 
-// The configurations that take turns. The last one is no configuration.
+// The configurations between which reloads switch. The last one is invalid.
 var configs = []string{
 	"clusters:\n- name: a\n  upstream: {url: %[1]q}\n",
 	"clusters:\n- name: a\n  upstream: {url: %[1]q, timeout: 5s}\n  rate_window: 5m\n",
@@ -81,30 +84,40 @@ var configs = []string{
 	"clusters:\n- name: [%[1]q\n",
 }
 
+// The clusters of each valid configuration.
 var clusterSets = [][]string{{"a"}, {"b", "c"}}
 
-// The faults that are toggled, by name. They are toxiproxy's; "" is an answer of upstream's own.
-var toxics = map[string]string{
-	"slow":         `{"name":"x","type":"latency","attributes":{"latency":300,"jitter":300}}`,
-	"very slow":    `{"name":"x","type":"latency","attributes":{"latency":4000}}`,
-	"black hole":   `{"name":"x","type":"timeout","attributes":{"timeout":0}}`,
-	"cut off":      `{"name":"x","type":"limit_data","attributes":{"bytes":20000}}`,
-	"narrow":       `{"name":"x","type":"bandwidth","attributes":{"rate":400}}`,
-	"in pieces":    `{"name":"x","type":"slicer","attributes":{"average_size":500,"size_variation":100,"delay":100}}`,
-	"500":          "",
-	"no JSON":      "",
-	"no server":    "",
-	"half refused": "",
+// The faults of the oracle.
+const (
+	faultStatus500   = "status 500"
+	faultNotJSON     = "not JSON"
+	faultHalfRefused = "half refused"
+	faultNoServer    = "no server"
+)
+
+// The faults that come and go, by name: toxics of toxiproxy, or "" for a fault of the oracle.
+var faults = map[string]string{
+	"slow":           `{"name":"x","type":"latency","attributes":{"latency":300,"jitter":300}}`,
+	"very slow":      `{"name":"x","type":"latency","attributes":{"latency":4000}}`,
+	"black hole":     `{"name":"x","type":"timeout","attributes":{"timeout":0}}`,
+	"cut off":        `{"name":"x","type":"limit_data","attributes":{"bytes":20000}}`,
+	"low bandwidth":  `{"name":"x","type":"bandwidth","attributes":{"rate":400}}`,
+	"small pieces":   `{"name":"x","type":"slicer","attributes":{"average_size":500,"size_variation":100,"delay":100}}`,
+	faultStatus500:   "",
+	faultNotJSON:     "",
+	faultHalfRefused: "",
+	faultNoServer:    "",
 }
 
 func (s *soak) run(ctx context.Context) error {
-	zerolog.SetGlobalLevel(zerolog.Disabled) // Some of toxiproxy's toxics log by themselves.
+	zerolog.SetGlobalLevel(zerolog.Disabled) // Some toxics of toxiproxy have their own logger.
 	s.faults, s.reloads = map[string]int{}, map[string]int{}
 	upstream, err := s.startUpstream(ctx)
 	if err != nil {
 		return err
 	}
 	defer upstream.Close()
+
 	dir, err := os.MkdirTemp("", "soak")
 	if err != nil {
 		return err
@@ -121,83 +134,97 @@ func (s *soak) run(ctx context.Context) error {
 	}
 	defer func() { _ = exporter.Kill() }()
 	s.url = exporter.URL
-	if err := s.settle(ctx); err != nil {
+	if err := s.waitForCompletePage(ctx); err != nil {
 		return err
 	}
-	start := s.own(ctx)
 
-	running, cancel := context.WithTimeout(ctx, s.duration)
-	defer cancel()
+	start := s.ownMetrics(ctx)
 	fmt.Printf("%d scrapers, %d stores, %s, seed %d\n", s.scrapers, s.stores, s.duration, s.seed)
-	var all sync.WaitGroup
-	for i := range s.scrapers {
-		all.Go(func() { s.scrape(running, rand.New(rand.NewPCG(s.seed, uint64(i)))) })
-	}
-	all.Go(func() { s.toggle(running, rand.New(rand.NewPCG(s.seed, 1000))) })
-	all.Go(func() { s.reload(running, exporter, file, rand.New(rand.NewPCG(s.seed, 2000))) })
-	all.Wait()
+	s.disturb(ctx, exporter, file)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.heal(ctx)
-	if err := errors.Join(s.configure(file, 0), exporter.Signal(syscall.SIGHUP), s.settle(ctx)); err != nil {
+	if err := errors.Join(s.configure(file, 0), exporter.Signal(syscall.SIGHUP), s.waitForCompletePage(ctx)); err != nil {
 		return err
 	}
-	return s.report(start, s.own(ctx))
+	return s.report(start, s.ownMetrics(ctx))
 }
 
-// startUpstream starts the oracle with toxiproxy before it.
+// disturb scrapes for the duration of the soak while faults come and go and the configuration is reloaded.
+func (s *soak) disturb(ctx context.Context, exporter *stack.Process, file string) {
+	ctx, cancel := context.WithTimeout(ctx, s.duration)
+	defer cancel()
+
+	var all sync.WaitGroup
+	for i := range s.scrapers {
+		all.Go(func() { s.scrape(ctx, rand.New(rand.NewPCG(s.seed, uint64(i)))) })
+	}
+	all.Go(func() { s.injectFaults(ctx, rand.New(rand.NewPCG(s.seed, 1000))) })
+	all.Go(func() { s.reload(ctx, exporter, file, rand.New(rand.NewPCG(s.seed, 2000))) })
+	all.Wait()
+}
+
+// startUpstream starts the oracle with toxiproxy in front of it.
 func (s *soak) startUpstream(ctx context.Context) (io.Closer, error) {
-	whole := oracle.Oracle{Stores: s.stores}
+	s.broken.Store("")
+	healthy := oracle.Oracle{Stores: s.stores}
+	respond := func(w http.ResponseWriter, r *http.Request) {
+		fault := s.broken.Load()
+		switch {
+		case fault == faultStatus500, fault == faultHalfRefused && len(r.FormValue("query"))%2 == 0:
+			http.Error(w, "out of order", http.StatusInternalServerError)
+		case fault == faultNotJSON:
+			fmt.Fprint(w, "<html>log in</html>")
+		default:
+			healthy.ServeHTTP(w, r)
+		}
+	}
+
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fault, _ := s.broken.Load("fault")
-		switch {
-		case fault == "500", fault == "half refused" && len(r.FormValue("query"))%2 == 0:
-			http.Error(w, "out of order", http.StatusInternalServerError)
-		case fault == "no JSON":
-			fmt.Fprint(w, "<html>log in</html>")
-		default:
-			whole.ServeHTTP(w, r)
-		}
-	})}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(respond)}
 	go func() { _ = server.Serve(listener) }() // It ends with Close.
-	s.toxics = toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop()),
-		"upstream", "127.0.0.1:0", listener.Addr().String())
-	return server, s.toxics.Start()
+
+	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
+	s.proxy = toxiproxy.NewProxy(proxies, "upstream", "127.0.0.1:0", listener.Addr().String())
+	return server, s.proxy.Start()
 }
 
+// configure replaces the configuration by another one.
 func (s *soak) configure(file string, n int) error {
-	content := fmt.Sprintf(configs[n], "http://"+s.toxics.Listen)
+	content := fmt.Sprintf(configs[n], "http://"+s.proxy.Listen)
 	if err := os.WriteFile(file+".new", []byte(content), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(file+".new", file)
 }
 
-// settle waits until a page is whole.
-func (s *soak) settle(ctx context.Context) error {
+// waitForCompletePage waits until a page has every gauge of every store.
+func (s *soak) waitForCompletePage(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return stack.Until(ctx, "a whole page", func(ctx context.Context) (bool, error) {
+
+	want := s.stores * len(oracle.Gauges(0, time.Now()))
+	return stack.Until(ctx, "a complete page", func(ctx context.Context) (bool, error) {
 		verdict, _, err := s.page(ctx, 10*time.Second)
-		return err == nil && verdict.Absent == 0 && len(verdict.Wrong) == 0 && verdict.Answers == s.stores*len(oracle.Gauges(0, time.Now())), err
+		return err == nil && verdict.Absent == 0 && len(verdict.Wrong) == 0 && verdict.Present == want, err
 	})
 }
 
-// page scrapes as a Prometheus does that hangs up after timeout.
+// page scrapes and checks a page. It returns how long that took.
 func (s *soak) page(ctx context.Context, timeout time.Duration) (oracle.Verdict, time.Duration, error) {
-	body, took, err := s.get(ctx, timeout)
+	body, duration, err := s.get(ctx, timeout)
 	if err != nil {
-		return oracle.Verdict{}, took, err
+		return oracle.Verdict{}, duration, err
 	}
 	verdict, err := oracle.Check(bytes.NewReader(body), map[string]int{"a": s.stores, "b": s.stores, "c": s.stores})
-	return verdict, took, err
+	return verdict, duration, err
 }
 
+// get gets a page as a Prometheus does that closes the connection after timeout.
 func (s *soak) get(ctx context.Context, timeout time.Duration) ([]byte, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -206,8 +233,9 @@ func (s *soak) get(ctx context.Context, timeout time.Duration) ([]byte, time.Dur
 		return nil, 0, err
 	}
 	req.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", fmt.Sprint(timeout.Seconds()))
+	req.Header.Set("Accept-Encoding", "identity") // All processes share few cores.
+
 	start := time.Now()
-	req.Header.Set("Accept-Encoding", "identity") // All share two cores.
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, time.Since(start), err
@@ -220,77 +248,89 @@ func (s *soak) get(ctx context.Context, timeout time.Duration) ([]byte, time.Dur
 	return body, time.Since(start), err
 }
 
+// scrape scrapes at random times until ctx ends.
 func (s *soak) scrape(ctx context.Context, random *rand.Rand) {
 	for pause(ctx, time.Duration(random.IntN(10_000))*time.Millisecond) {
 		timeout := time.Duration(3+random.IntN(8)) * time.Second
-		verdict, took, err := s.page(ctx, timeout)
+		verdict, duration, err := s.page(ctx, timeout)
 		if ctx.Err() != nil {
 			return
 		}
-		s.mu.Lock()
-		s.scrapes++
-		s.answers += verdict.Answers
-		s.absent += verdict.Absent
-		s.wrong = append(s.wrong, verdict.Wrong...)
-		s.slowest = max(s.slowest, took)
-		switch {
-		case err != nil:
-			s.failed = append(s.failed, fmt.Sprintf("after %s of %s: %s", took.Round(time.Millisecond), timeout, err))
-		case !slices.ContainsFunc(clusterSets, func(c []string) bool { return slices.Equal(c, verdict.Clusters) }):
-			s.wrong = append(s.wrong, fmt.Sprintf("a page of two configurations: %q", verdict.Clusters))
-		case verdict.Absent == 0:
-			s.whole++
-		}
-		s.mu.Unlock()
+		s.record(verdict, duration, timeout, err)
 	}
 }
 
-// toggle lets a fault come and go.
-func (s *soak) toggle(ctx context.Context, random *rand.Rand) {
-	var names []string
-	for name := range toxics {
-		names = append(names, name)
+// record adds the result of a scrape to the totals.
+func (s *soak) record(verdict oracle.Verdict, duration, timeout time.Duration, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.scrapes++
+	s.present += verdict.Present
+	s.absent += verdict.Absent
+	s.wrong = append(s.wrong, verdict.Wrong...)
+	s.slowest = max(s.slowest, duration)
+	isCurrent := func(clusters []string) bool { return slices.Equal(clusters, verdict.Clusters) }
+	switch {
+	case err != nil:
+		s.failed = append(s.failed, fmt.Sprintf("after %s of %s: %s", duration.Round(time.Millisecond), timeout, err))
+	case !slices.ContainsFunc(clusterSets, isCurrent):
+		s.wrong = append(s.wrong, fmt.Sprintf("a page has clusters of two configurations: %q", verdict.Clusters))
+	case verdict.Absent == 0:
+		s.complete++
 	}
-	slices.Sort(names)
+}
+
+// injectFaults lets one random fault after another come and go until ctx ends.
+func (s *soak) injectFaults(ctx context.Context, random *rand.Rand) {
+	names := slices.Sorted(maps.Keys(faults))
 	for pause(ctx, time.Duration(500+random.IntN(2500))*time.Millisecond) {
 		name := names[random.IntN(len(names))]
 		s.mu.Lock()
 		s.faults[name]++
 		s.mu.Unlock()
+
 		switch {
-		case toxics[name] != "":
-			if _, err := s.toxics.Toxics.AddToxicJson(strings.NewReader(toxics[name])); err != nil {
-				panic(err) // The table is wrong.
+		case faults[name] != "":
+			if _, err := s.proxy.Toxics.AddToxicJson(strings.NewReader(faults[name])); err != nil {
+				panic(err) // The table has an invalid toxic.
 			}
-		case name == "no server":
-			s.toxics.Stop()
+		case name == faultNoServer:
+			s.proxy.Stop()
 		default:
-			s.broken.Store("fault", name)
+			s.broken.Store(name)
 		}
 		pause(ctx, time.Duration(500+random.IntN(4000))*time.Millisecond)
 		s.heal(context.WithoutCancel(ctx))
 	}
 }
 
+// heal ends all faults.
 func (s *soak) heal(ctx context.Context) {
-	s.broken.Delete("fault")
-	s.toxics.Toxics.ResetToxics(ctx)
-	_ = s.toxics.Start() // It may run.
+	s.broken.Store("")
+	s.proxy.Toxics.ResetToxics(ctx)
+	_ = s.proxy.Start() // It fails if the proxy runs already.
 }
 
+// reload reloads a random configuration at random times until ctx ends.
 func (s *soak) reload(ctx context.Context, exporter *stack.Process, file string, random *rand.Rand) {
 	for pause(ctx, time.Duration(500+random.IntN(3000))*time.Millisecond) {
 		n := random.IntN(len(configs))
 		if err := errors.Join(s.configure(file, n), exporter.Signal(syscall.SIGHUP)); err != nil {
 			panic(err)
 		}
+
+		kind := "valid"
+		if n == len(configs)-1 {
+			kind = "invalid"
+		}
 		s.mu.Lock()
-		s.reloads[map[bool]string{true: "bad", false: "good"}[n == len(configs)-1]]++
+		s.reloads[kind]++
 		s.mu.Unlock()
 	}
 }
 
-// pause is false when ctx has ended.
+// pause waits. It returns false if ctx has ended.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
@@ -300,8 +340,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// own are the exporter's metrics about itself.
-func (s *soak) own(ctx context.Context) map[string]float64 {
+// ownMetrics returns the exporter's metrics about itself, or nil if the page cannot be read.
+func (s *soak) ownMetrics(ctx context.Context) map[string]float64 {
 	body, _, err := s.get(ctx, 10*time.Second)
 	if err != nil {
 		return nil
@@ -311,6 +351,7 @@ func (s *soak) own(ctx context.Context) map[string]float64 {
 	if err != nil {
 		return nil
 	}
+
 	values := map[string]float64{}
 	for name, f := range families {
 		for _, m := range f.Metric {
@@ -320,22 +361,37 @@ func (s *soak) own(ctx context.Context) map[string]float64 {
 	return values
 }
 
+// report prints the totals. The error has the first wrong gauges and failed scrapes.
 func (s *soak) report(start, end map[string]float64) error {
-	mib := func(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
-	fmt.Printf("\n%-34s %d\n", "scrapes", s.scrapes)
-	fmt.Printf("%-34s %d\n", "… with every gauge of every store", s.whole)
-	fmt.Printf("%-34s %d\n", "… that did not come in time", len(s.failed))
-	fmt.Printf("%-34s %d\n", "gauges checked", s.answers)
-	fmt.Printf("%-34s %d\n", "gauges absent, a query failed", s.absent)
-	fmt.Printf("%-34s %d\n", "wrong answers", len(s.wrong))
-	fmt.Printf("%-34s %s\n", "slowest scrape", s.slowest.Round(time.Millisecond))
-	fmt.Printf("%-34s %v\n", "faults", s.faults)
-	fmt.Printf("%-34s %v\n", "reloads", s.reloads)
-	fmt.Printf("%-34s %s → %s\n", "heap in use", mib(start["go_memstats_heap_inuse_bytes"]), mib(end["go_memstats_heap_inuse_bytes"]))
-	fmt.Printf("%-34s %s → %s\n", "resident memory", mib(start["process_resident_memory_bytes"]), mib(end["process_resident_memory_bytes"]))
-	fmt.Printf("%-34s %.1f s\n", "CPU of the exporter", end["process_cpu_seconds_total"]-start["process_cpu_seconds_total"])
-	fmt.Printf("%-34s %g → %g\n", "goroutines", start["go_goroutines"], end["go_goroutines"])
-	fmt.Printf("%-34s %g → %g\n", "open files", start["process_open_fds"], end["process_open_fds"])
+	mib := func(name string) string {
+		return fmt.Sprintf("%.1f MiB → %.1f MiB", start[name]/(1<<20), end[name]/(1<<20))
+	}
+	growth := func(name string) string { return fmt.Sprintf("%g → %g", start[name], end[name]) }
+	cpu := end["process_cpu_seconds_total"] - start["process_cpu_seconds_total"]
+
+	fmt.Println()
+	for _, row := range []struct {
+		title string
+		value any
+	}{
+		{"scrapes", s.scrapes},
+		{"… with every gauge of every store", s.complete},
+		{"… that failed or timed out", len(s.failed)},
+		{"gauges checked", s.present},
+		{"gauges absent because a query failed", s.absent},
+		{"wrong answers", len(s.wrong)},
+		{"slowest scrape", s.slowest.Round(time.Millisecond)},
+		{"faults", s.faults},
+		{"reloads", s.reloads},
+		{"heap in use", mib("go_memstats_heap_inuse_bytes")},
+		{"resident memory", mib("process_resident_memory_bytes")},
+		{"CPU time of the exporter", fmt.Sprintf("%.1f s", cpu)},
+		{"goroutines", growth("go_goroutines")},
+		{"open files", growth("process_open_fds")},
+	} {
+		fmt.Printf("%-36s %v\n", row.title, row.value)
+	}
+
 	var errs []error
 	for _, list := range [][]string{s.wrong, s.failed} {
 		for _, l := range list[:min(len(list), 10)] {

@@ -4,7 +4,7 @@ package stack
 
 import "syscall"
 
-// childAttributes make a server end with the process that started it, even if that one is killed.
+// childAttributes makes a server end with the process that started it, even if that process is killed.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -11,15 +11,16 @@ import (
 	"strconv"
 )
 
-// Series is one series of an instant query's answer.
+// Series is a series of an instant query's result.
 type Series struct {
 	Labels map[string]string
 	Value  float64
 }
 
-// Query asks the server at base an instant query, without any code of the exporter. At is a Unix time, or "".
+// Query sends an instant query to the server at base without using code of the exporter. At is a Unix time, or "" for
+// the server's current time.
 func Query(ctx context.Context, client *http.Client, base, expression, at string) ([]Series, error) {
-	form := url.Values{"query": {expression}, "nocache": {"1"}} // Without it VictoriaMetrics answers as of 30 s ago.
+	form := url.Values{"query": {expression}, "nocache": {"1"}} // Without nocache, VictoriaMetrics evaluates 30 s ago.
 	if at != "" {
 		form.Set("time", at)
 	}
@@ -32,7 +33,8 @@ func Query(ctx context.Context, client *http.Client, base, expression, at string
 		return nil, err
 	}
 	defer resp.Body.Close()
-	var answer struct {
+
+	var body struct {
 		Status string
 		Error  string
 		Data   struct {
@@ -42,20 +44,21 @@ func Query(ctx context.Context, client *http.Client, base, expression, at string
 			}
 		}
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+	if err := json.NewDecoder(resp.Body).Decode(&body); err != nil {
 		return nil, err
 	}
-	if answer.Status != "success" {
-		return nil, fmt.Errorf("%s: %s", expression, answer.Error)
+	if body.Status != "success" {
+		return nil, fmt.Errorf("%s: %s", expression, body.Error)
 	}
+
 	var all []Series
-	for _, r := range answer.Data.Result {
+	for _, r := range body.Data.Result {
 		text, _ := r.Value[1].(string)
 		v, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			return nil, fmt.Errorf("%s: the value of %v: %w", expression, r.Metric, err)
 		}
-		all = append(all, Series{r.Metric, v})
+		all = append(all, Series{Labels: r.Metric, Value: v})
 	}
 	return all, nil
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package stack starts the servers of the demo and of the end-to-end tests, all of them on loopback.
+// Package stack starts the servers of the demo and of the end-to-end tests on loopback.
 package stack
 
 import (
@@ -21,40 +21,45 @@ import (
 	"time"
 )
 
-// Process is a server that was started and listens.
+// Process is a running server.
 type Process struct {
 	Name string
-	URL  string // Such as http://127.0.0.1:41234, without a trailing slash.
+	URL  string // For example http://127.0.0.1:41234, without a trailing slash.
 
 	cmd    *exec.Cmd
 	exited chan struct{} // Closed when the process has ended.
-	err    error         // Of the process, once it has ended.
+	err    error         // How the process ended, once it has.
 	log    *tail
 }
 
-// Both Prometheus and exporter-toolkit log the address they listen at, so a free port can be asked for.
+// Prometheus and exporter-toolkit log the address at which they listen, so servers can listen on free ports.
 var listening = regexp.MustCompile(`msg="Listening on".* address=(127\.0\.0\.1:[0-9]+)`)
 
-// Start starts a server and waits until it says where it listens. The server is killed if ctx ends.
+// Start starts a server and waits until it logs the address at which it listens. If ctx ends before that, the server
+// is killed. What the server writes to its standard error is also written to cmd.Stderr if that is set.
 func Start(ctx context.Context, name string, cmd *exec.Cmd) (*Process, error) {
 	p, address, err := launch(name, cmd)
 	if err != nil {
 		return nil, err
 	}
+
 	select {
 	case a := <-address:
 		p.URL = "http://" + a
 		return p, nil
 	case <-p.exited:
-		return nil, fmt.Errorf("%s ended before it listened: %w; it said:\n%s", name, p.err, p.log)
+		return nil, p.endedEarly()
 	case <-ctx.Done():
 		_ = p.Kill()
-		return nil, fmt.Errorf("wait until %s listens: %w; it said:\n%s", name, ctx.Err(), p.log)
+		return nil, fmt.Errorf("wait until %s listens: %w; its log:\n%s", name, ctx.Err(), p.log)
 	}
 }
 
-// launch starts a server. If the server logs the address at which it listens, the channel receives it. What the server
-// writes to its standard error is also written to cmd.Stderr if that is set.
+func (p *Process) endedEarly() error {
+	return fmt.Errorf("%s ended before it listened: %w; its log:\n%s", p.Name, p.err, p.log)
+}
+
+// launch starts a server. If the server logs the address at which it listens, the channel receives that.
 func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
 	tee := cmd.Stderr
 	cmd.Stderr = nil
@@ -72,6 +77,7 @@ func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, nil, fmt.Errorf("start %s: %w", name, err)
 	}
+
 	address := make(chan string, 1)
 	go func() {
 		defer close(p.exited)
@@ -81,28 +87,29 @@ func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
 	return p, address, nil
 }
 
+// read keeps the log, and sends the first address at which the server listens.
 func (p *Process) read(stderr io.Reader, address chan<- string) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
-	found := false
+	sent := false
 	for lines.Scan() {
 		p.log.add(lines.Bytes())
-		if m := listening.FindSubmatch(lines.Bytes()); m != nil && !found {
-			found = true
+		if m := listening.FindSubmatch(lines.Bytes()); m != nil && !sent {
+			sent = true
 			address <- string(m[1])
 		}
 	}
 	_, _ = io.Copy(io.Discard, stderr)
 }
 
-// Stop ends the process as an init system does, and returns how it ended.
+// Stop ends the process with SIGTERM, as an init system does, and returns how it ended.
 func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
 
-// Kill ends the process at once.
+// Kill ends the process with SIGKILL.
 func (p *Process) Kill() error { return p.end(syscall.SIGKILL) }
 
 func (p *Process) end(signal os.Signal) error {
-	_ = p.cmd.Process.Signal(signal) // It may have ended by itself.
+	_ = p.cmd.Process.Signal(signal) // It fails if the process has already ended.
 	<-p.exited
 	return p.err
 }
@@ -110,16 +117,16 @@ func (p *Process) end(signal os.Signal) error {
 // Signal sends a signal to the process.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// PID is the process' number.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Exited is closed when the process has ended.
+// Exited returns a channel that is closed when the process has ended.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Log is the end of what the process wrote to its standard error.
+// Log returns the last lines that the process wrote to its standard error.
 func (p *Process) Log() string { return p.log.String() }
 
-// tail keeps the last lines added to it.
+// tail keeps the last lines that were added.
 type tail struct {
 	mu    sync.Mutex
 	lines [][]byte
@@ -128,6 +135,7 @@ type tail struct {
 func (t *tail) add(line []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+
 	t.lines = append(t.lines, bytes.Clone(line))
 	if len(t.lines) > 200 {
 		t.lines = t.lines[1:]
@@ -141,7 +149,7 @@ func (t *tail) String() string {
 	return string(bytes.Join(t.lines, []byte("\n")))
 }
 
-// Target is what a Prometheus scrapes.
+// Target is a target that a Prometheus scrapes.
 type Target struct {
 	Job, Instance string
 	Address       string // host:port
@@ -149,17 +157,23 @@ type Target struct {
 	Labels        map[string]string
 }
 
-// Prometheus starts binary with its data under dir, to scrape targets every interval.
-func Prometheus(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
+// Prometheus starts binary, a Prometheus, with its data under dir. It scrapes targets every interval.
+func Prometheus(
+	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target,
+) (*Process, error) {
 	if err := prepare(binary, dir, interval, targets); err != nil {
 		return nil, err
 	}
+
 	return Start(ctx, name, exec.CommandContext(ctx, binary,
-		"--config.file="+filepath.Join(dir, configFile), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:0"))
+		"--config.file="+filepath.Join(dir, configFile), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address=127.0.0.1:0"))
 }
 
-// VictoriaMetrics starts binary as Prometheus does.
-func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target) (*Process, error) {
+// VictoriaMetrics starts binary, a VictoriaMetrics, with its data under dir. It scrapes targets every interval.
+func VictoriaMetrics(
+	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target,
+) (*Process, error) {
 	if err := prepare(binary, dir, interval, targets); err != nil {
 		return nil, err
 	}
@@ -168,13 +182,23 @@ func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval tim
 		return nil, err
 	}
 	p, _, err := launch(name, exec.CommandContext(ctx, binary,
-		"-promscrape.config="+filepath.Join(dir, configFile), "-storageDataPath="+filepath.Join(dir, "data"), "-httpListenAddr="+address,
-		"-search.latencyOffset=1s", "-retentionPeriod=1d"))
+		"-promscrape.config="+filepath.Join(dir, configFile), "-storageDataPath="+filepath.Join(dir, "data"),
+		"-httpListenAddr="+address, "-search.latencyOffset=1s", "-retentionPeriod=1d"))
 	if err != nil {
 		return nil, err
 	}
+
 	p.URL = "http://" + address
-	err = Until(ctx, name+" to listen", func(ctx context.Context) (bool, error) {
+	if err := p.waitUntilListening(ctx, address); err != nil {
+		_ = p.Kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+// waitUntilListening waits until the server accepts a connection. It fails if the server ends.
+func (p *Process) waitUntilListening(ctx context.Context, address string) error {
+	err := Until(ctx, p.Name+" to listen", func(ctx context.Context) (bool, error) {
 		select {
 		case <-p.exited:
 			return true, nil
@@ -186,19 +210,19 @@ func VictoriaMetrics(ctx context.Context, name, binary, dir string, interval tim
 		}
 		return true, conn.Close()
 	})
+
 	select {
 	case <-p.exited:
-		return nil, fmt.Errorf("%s ended before it listened: %w; it said:\n%s", name, p.err, p.log)
+		return p.endedEarly()
 	default:
 	}
 	if err != nil {
-		_ = p.Kill()
-		return nil, fmt.Errorf("%w; it said:\n%s", err, p.log)
+		return fmt.Errorf("%w; its log:\n%s", err, p.log)
 	}
-	return p, nil
+	return nil
 }
 
-// FreeAddress is an address on loopback at which nobody listens, for a server that does not tell which one it took.
+// FreeAddress returns an address on loopback with a free port, for servers that do not log which port they took.
 func FreeAddress(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -209,7 +233,7 @@ func FreeAddress(ctx context.Context) (string, error) {
 
 func prepare(binary, dir string, interval time.Duration, targets []Target) error {
 	if _, err := os.Stat(binary); err != nil {
-		return fmt.Errorf("there is no %s: make tools installs it", binary)
+		return fmt.Errorf("%s is missing: run `make tools` in the root of the repository", binary)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -219,7 +243,7 @@ func prepare(binary, dir string, interval time.Duration, targets []Target) error
 
 const configFile = "prometheus.yml"
 
-// Retarget rewrites the configuration of the Prometheus that has its data under dir, which reads it on SIGHUP.
+// Retarget rewrites the configuration of the Prometheus that has its data under dir. On SIGHUP, Prometheus reads it.
 func Retarget(dir string, interval time.Duration, targets []Target) error {
 	return os.WriteFile(filepath.Join(dir, configFile), scrapeConfig(interval, targets), 0o644)
 }
@@ -233,28 +257,37 @@ func scrapeConfig(interval time.Duration, targets []Target) []byte {
 		}
 		byJob[t.Job] = append(byJob[t.Job], t)
 	}
+
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "global: {scrape_interval: %[1]dms, scrape_timeout: %[1]dms}\nscrape_configs:\n", interval.Milliseconds())
+	ms := interval.Milliseconds()
+	fmt.Fprintf(&b, "global: {scrape_interval: %dms, scrape_timeout: %dms}\nscrape_configs:\n", ms, ms)
 	for _, job := range jobs {
 		fmt.Fprintf(&b, "- job_name: %q\n  static_configs:\n", job)
 		for _, t := range byJob[job] {
-			fmt.Fprintf(&b, "  - targets: [%q]\n    labels: {__metrics_path__: %q", t.Address, t.Path)
-			if t.Instance != "" {
-				fmt.Fprintf(&b, ", instance: %q", t.Instance)
-			}
-			for name, value := range t.Labels {
-				fmt.Fprintf(&b, ", %s: %q", name, value)
-			}
-			b.WriteString("}\n")
+			t.write(&b)
 		}
 	}
 	return b.Bytes()
 }
 
-// Until calls done again and again until it is true. The error of a wait in vain is the last one of done.
+// write writes a target as an element of static_configs.
+func (t Target) write(b *bytes.Buffer) {
+	fmt.Fprintf(b, "  - targets: [%q]\n    labels: {__metrics_path__: %q", t.Address, t.Path)
+	if t.Instance != "" {
+		fmt.Fprintf(b, ", instance: %q", t.Instance)
+	}
+	for name, value := range t.Labels {
+		fmt.Fprintf(b, ", %s: %q", name, value)
+	}
+	b.WriteString("}\n")
+}
+
+// Until calls done again and again until it returns true. If ctx ends before that, the error contains the last error
+// of done.
 func Until(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+
 	for {
 		ok, err := done(ctx)
 		if ok {
@@ -268,5 +301,5 @@ func Until(ctx context.Context, what string, done func(context.Context) (bool, e
 	}
 }
 
-// Host is the part of a URL such as http://127.0.0.1:41234 that a scrape config wants.
+// Host returns the host and port of a URL such as http://127.0.0.1:41234, as scrape configs want them.
 func Host(url string) string { return strings.TrimPrefix(url, "http://") }

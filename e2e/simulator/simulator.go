@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sim serves the metrics pages of simulated TiKV stores, of one PD and of the processes beside them.
+// Package simulator serves the metrics pages of simulated TiKV stores, of a PD and of other processes.
 //
-// All numbers follow from a seed and the time since a store was started, so that a store's true rates
-// are known.
+// All values derive from a seed and the time since a store was started, so that the true rates of a store are known.
 package simulator
 
 import (
@@ -13,14 +12,14 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Cluster is a simulated TiKV cluster. Its pages are /tikv/NAME for a store, /process/NAME for another
-// process, /pd for PD. It is safe for concurrent use.
+// Cluster is a simulated TiKV cluster. Its pages are /tikv/NAME for a store, /process/NAME for another process, and
+// /pd for PD. It is safe for concurrent use.
 type Cluster struct {
 	seed uint64
 
@@ -29,32 +28,32 @@ type Cluster struct {
 	processes map[string]*process
 }
 
-// NewCluster returns a cluster without stores. The same seed gives the same numbers.
+// NewCluster returns a cluster without stores. The same seed gives the same values.
 func NewCluster(seed uint64) *Cluster {
 	return &Cluster{seed: seed, stores: map[string]*Store{}, processes: map[string]*process{}}
 }
 
-// Store is one simulated TiKV. Its methods may be called while it is scraped.
+// Store is a simulated TiKV. Its methods may be called while it is scraped.
 type Store struct {
 	ID      int
 	Name    string
-	Address string // As PD knows it; Move changes it.
+	Address string // As PD has it; Move changes it.
 	Version Version
 
 	mu         sync.Mutex
 	truth      Truth
 	started    time.Time
-	age        time.Duration // How much longer it says that it has run.
+	age        time.Duration // How long before started its process claims to have started.
 	active     time.Duration // Time under load before since.
-	since      time.Time     // Under load from here on; zero while idle.
+	since      time.Time     // Start of the load; zero while idle.
 	stopped    bool
 	noCapacity bool
 }
 
-// Truth holds what is true of a store under load.
+// Truth holds the true rates and values of a store under load.
 type Truth struct {
 	Commands  []float64 // Per second, by type in the order of the page.
-	Messages  []Load    // The same of gRPC messages; those of one type share the priorities in equal parts.
+	Messages  []Load    // gRPC messages by type in the order of the page. The priorities share each load equally.
 	Lag       Load
 	Used      float64 // Bytes.
 	Available float64
@@ -63,15 +62,15 @@ type Truth struct {
 	Cores     float64
 }
 
-// Load is a stream of observations: Rate of them per second, log-logistically distributed around Median.
+// Load is a stream of observations: Rate per second, with a log-logistic distribution around Median.
 type Load struct{ Rate, Median, Shape float64 }
 
-// below is the share of observations that are at most bound.
+// below returns the share of observations that are at most bound.
 func (l Load) below(bound float64) float64 {
 	return 1 / (1 + math.Pow(l.Median/bound, l.Shape))
 }
 
-// QPS is the true number of storage commands per second.
+// QPS returns the true number of storage commands per second.
 func (t Truth) QPS() float64 {
 	var sum float64
 	for _, rate := range t.Commands {
@@ -80,7 +79,7 @@ func (t Truth) QPS() float64 {
 	return sum
 }
 
-// Below is the true share of gRPC messages that take at most bound seconds.
+// Below returns the true share of gRPC messages that take at most bound seconds.
 func (t Truth) Below(bound float64) float64 {
 	var below, all float64
 	for _, m := range t.Messages {
@@ -90,18 +89,21 @@ func (t Truth) Below(bound float64) float64 {
 	return below / all
 }
 
-// AddStore adds a store that is under load. Its address need not be unique.
+// AddStore adds a store under load. Its address need not be unique.
 func (c *Cluster) AddStore(name, address string, version Version) *Store {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	now := time.Now()
-	s := &Store{ID: len(c.stores) + 1, Name: name, Address: address, Version: version, started: now, age: time.Hour, since: now}
-	s.truth = c.truth(name, version)
+	s := &Store{
+		ID: len(c.stores) + 1, Name: name, Address: address, Version: version,
+		started: now, age: time.Hour, since: now, truth: c.truth(name, version),
+	}
 	c.stores[name] = s
 	return s
 }
 
-// Store returns the store of that name, nil if there is none.
+// Store returns the store with a name, or nil.
 func (c *Cluster) Store(name string) *Store {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,12 +114,14 @@ func (c *Cluster) truth(name string, v Version) Truth {
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(name)) // It never fails.
 	r := rand.New(rand.NewPCG(c.seed, hash.Sum64()))
+
 	t := Truth{Commands: make([]float64, v.CommandTypes), Messages: make([]Load, v.GRPCTypes)}
 	for i := range t.Commands {
 		if r.Float64() < 0.6 || i == 0 { // The rest stays at zero, as on a real store.
 			t.Commands[i] = math.Exp(r.Float64() * 7)
 		}
 	}
+
 	speed := math.Exp(r.Float64()*3 - 8) // Around 2 ms.
 	for i := range t.Messages {
 		if r.Float64() < 0.6 || i == 1 {
@@ -126,51 +130,52 @@ func (c *Cluster) truth(name string, v Version) Truth {
 			t.Messages[i] = Load{0, speed, 2}
 		}
 	}
+
 	t.Lag = Load{20 + 200*r.Float64(), 1 + 5*r.Float64(), 2}
 	t.Capacity = math.Floor((1 + 3*r.Float64()) * (1 << 40))
 	t.Available = math.Floor(t.Capacity * (0.1 + 0.8*r.Float64()))
-	t.Used = math.Floor((t.Capacity - t.Available) * (0.5 + 0.5*r.Float64())) // Others use the disk too.
+	t.Used = math.Floor((t.Capacity - t.Available) * (0.5 + 0.5*r.Float64())) // Other processes use the disk too.
 	t.CPU = 0.5 + 6*r.Float64()
 	t.Cores = 8
 	return t
 }
 
-// AddProcess adds a process that is no TiKV, such as a node exporter, which has CPU seconds too.
+// AddProcess adds a process that is not a TiKV but exports CPU seconds too, such as a node exporter.
 func (c *Cluster) AddProcess(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.processes[name] = &process{started: time.Now()}
 }
 
-// Truth returns what is true of the store under load.
+// Truth returns the true rates and values of the store under load.
 func (s *Store) Truth() Truth {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.truth
 }
 
-// Idle takes the load off the store, and Resume puts it on again.
+// Idle removes the load from the store.
 func (s *Store) Idle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active, s.since = s.loaded(time.Now()), time.Time{}
 }
 
-// Resume puts the load on again.
+// Resume puts the load on the store again.
 func (s *Store) Resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.active, s.since = s.loaded(time.Now()), time.Now()
 }
 
-// Stop makes the store's page fail, and Restart brings it back with its counters at zero.
+// Stop makes the store's page fail.
 func (s *Store) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
 }
 
-// Restart brings the store back with its counters at zero.
+// Restart brings the page back with its counters at zero.
 func (s *Store) Restart() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,14 +186,14 @@ func (s *Store) Restart() {
 	}
 }
 
-// DropCapacity makes the store export no capacity.
+// DropCapacity removes the capacity from the page.
 func (s *Store) DropCapacity() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noCapacity = true
 }
 
-// Move gives the store another address, as PD knows it.
+// Move changes the address that PD has of the store.
 func (s *Store) Move(address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -201,7 +206,7 @@ func (s *Store) address() string {
 	return s.Address
 }
 
-// loaded is how long the store has been under load. The caller holds the lock.
+// loaded returns how long the store has been under load. The caller holds the lock.
 func (s *Store) loaded(now time.Time) time.Duration {
 	if s.since.IsZero() {
 		return s.active
@@ -219,6 +224,7 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	store, proc := c.stores[name], c.processes[name]
 	c.mu.Unlock()
+
 	switch {
 	case kind == "tikv" && store != nil:
 		ok = store.write(&page)
@@ -227,15 +233,16 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case kind == "pd":
 		ok = c.writePD(&page)
 	}
+
 	if !ok {
-		http.Error(w, "there is nobody here", http.StatusServiceUnavailable)
+		http.Error(w, "no such process", http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	_, _ = w.Write(page.Bytes()) // A scraper that goes away is none of our business.
+	_, _ = w.Write(page.Bytes()) // If it fails, the scraper has gone.
 }
 
-// write writes the store's page. It is false if the store is stopped.
+// write writes the store's page. It returns false if the store is stopped.
 func (s *Store) write(w *bytes.Buffer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,6 +252,19 @@ func (s *Store) write(w *bytes.Buffer) bool {
 	now := time.Now()
 	t := s.loaded(now).Seconds()
 
+	s.writeProcess(w, t)
+	s.writeCommands(w, t)
+	s.writeMessages(w, t)
+	head(w, "tikv_raftstore_log_lag", "histogram")
+	histogram(w, "tikv_raftstore_log_lag", "", s.truth.Lag, lagBounds, t)
+	s.writeSizes(w)
+	s.writeServer(w)
+	s.writeEngine(w)
+	s.writeRegions(w)
+	return true
+}
+
+func (s *Store) writeProcess(w *bytes.Buffer, t float64) {
 	head(w, "process_cpu_seconds_total", "counter")
 	cpu := s.truth.CPU * t
 	if s.Version.WholeSeconds {
@@ -254,11 +274,18 @@ func (s *Store) write(w *bytes.Buffer) bool {
 	head(w, "process_start_time_seconds", "gauge")
 	fmt.Fprintf(w, "process_start_time_seconds %d\n", s.started.Add(-s.age).Unix())
 
+	head(w, "process_resident_memory_bytes", "gauge")
+	fmt.Fprintf(w, "process_resident_memory_bytes %d\n", s.ID<<30)
+}
+
+func (s *Store) writeCommands(w *bytes.Buffer, t float64) {
 	head(w, "tikv_storage_command_total", "counter")
 	for i, rate := range s.truth.Commands {
 		fmt.Fprintf(w, "tikv_storage_command_total{type=%q} %.0f\n", commandTypes[i], math.Floor(rate*t))
 	}
+}
 
+func (s *Store) writeMessages(w *bytes.Buffer, t float64) {
 	head(w, "tikv_grpc_msg_duration_seconds", "histogram")
 	bounds := s.Version.latencyBounds()
 	for i, load := range s.truth.Messages {
@@ -268,13 +295,13 @@ func (s *Store) write(w *bytes.Buffer) bool {
 		}
 		load.Rate /= float64(len(s.Version.Priorities))
 		for _, p := range s.Version.Priorities {
-			histogram(w, "tikv_grpc_msg_duration_seconds", fmt.Sprintf("type=%q,priority=%q,", grpcTypes[i], p), load, bounds, t)
+			labels := fmt.Sprintf("type=%q,priority=%q,", grpcTypes[i], p)
+			histogram(w, "tikv_grpc_msg_duration_seconds", labels, load, bounds, t)
 		}
 	}
+}
 
-	head(w, "tikv_raftstore_log_lag", "histogram")
-	histogram(w, "tikv_raftstore_log_lag", "", s.truth.Lag, lagBounds, t)
-
+func (s *Store) writeSizes(w *bytes.Buffer) {
 	head(w, "tikv_store_size_bytes", "gauge")
 	if !s.noCapacity {
 		fmt.Fprintf(w, "tikv_store_size_bytes{type=\"capacity\"} %.0f\n", s.truth.Capacity)
@@ -286,17 +313,26 @@ func (s *Store) write(w *bytes.Buffer) bool {
 			fmt.Fprintf(w, "tikv_store_size_bytes{type=%q} %.0f\n", part, math.Floor(s.truth.Used/4))
 		}
 	}
+}
+
+func (s *Store) writeServer(w *bytes.Buffer) {
 	if s.Version.CPUQuota {
 		head(w, "tikv_server_cpu_cores_quota", "gauge")
 		fmt.Fprintf(w, "tikv_server_cpu_cores_quota %g\n", s.truth.Cores)
 		head(w, "tikv_server_info", "gauge")
 		fmt.Fprintf(w, "tikv_server_info{version=%q,hash=\"simulated\"} %d\n", s.Version.Name, s.started.Unix())
 	}
-	head(w, "process_resident_memory_bytes", "gauge")
-	fmt.Fprintf(w, "process_resident_memory_bytes %d\n", s.ID<<30)
+}
+
+// stallTypes are the values of the label type of tikv_engine_write_stall.
+var stallTypes = []string{
+	"write_stall_average", "write_stall_percentile95", "write_stall_percentile99", "write_stall_max",
+}
+
+func (s *Store) writeEngine(w *bytes.Buffer) {
 	head(w, "tikv_engine_write_stall", "gauge")
 	for _, db := range []string{"kv", "raft"} {
-		for i, kind := range []string{"write_stall_average", "write_stall_percentile95", "write_stall_percentile99", "write_stall_max"} {
+		for i, kind := range stallTypes {
 			fmt.Fprintf(w, "tikv_engine_write_stall{db=%q,type=%q} %d\n", db, kind, (len(db)+i)*1000)
 		}
 	}
@@ -304,13 +340,16 @@ func (s *Store) write(w *bytes.Buffer) bool {
 	for i, cf := range []string{"default", "lock", "write", "raft"} {
 		fmt.Fprintf(w, "tikv_engine_size_bytes{db=\"kv\",type=%q} %d\n", cf, (i+1)*s.ID<<20)
 	}
+}
+
+func (s *Store) writeRegions(w *bytes.Buffer) {
 	if s.Version.CPUQuota {
 		head(w, "tikv_resolved_ts_min_resolved_ts_gap_millis", "gauge")
 		fmt.Fprintf(w, "tikv_resolved_ts_min_resolved_ts_gap_millis %d\n", 1000+s.ID)
 	}
 	head(w, "tikv_raftstore_region_count", "gauge")
-	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"region\"} %d\ntikv_raftstore_region_count{type=\"leader\"} %d\n", 300*s.ID, 100*s.ID)
-	return true
+	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"region\"} %d\n", 300*s.ID)
+	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"leader\"} %d\n", 100*s.ID)
 }
 
 func head(w *bytes.Buffer, name, kind string) {
@@ -319,7 +358,7 @@ func head(w *bytes.Buffer, name, kind string) {
 
 // histogram writes the buckets, sum and count of load after t seconds.
 func histogram(w *bytes.Buffer, name, labels string, load Load, bounds []float64, t float64) {
-	all, share := 0.0, 0.0 // Each bucket is counted by itself and added to those below, as TiKV does it.
+	all, share := 0.0, 0.0 // Each bucket is counted alone and added to those below, as in TiKV.
 	add := func(upTo float64) {
 		all += math.Floor(load.Rate * t * (upTo - share))
 		share = upTo
@@ -337,7 +376,7 @@ func histogram(w *bytes.Buffer, name, labels string, load Load, bounds []float64
 	fmt.Fprintf(w, "%s_sum%s %g\n%s_count%s %.0f\n", name, braced, all*load.Median, name, braced, all)
 }
 
-// process is a process that is no TiKV.
+// process is a process that is not a TiKV.
 type process struct{ started time.Time }
 
 func (p *process) write(w *bytes.Buffer) bool {
@@ -348,7 +387,7 @@ func (p *process) write(w *bytes.Buffer) bool {
 	return true
 }
 
-// writePD writes what PD's leader says of the stores.
+// writePD writes the page of PD's leader.
 func (c *Cluster) writePD(w *bytes.Buffer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -356,7 +395,8 @@ func (c *Cluster) writePD(w *bytes.Buffer) bool {
 	for _, s := range c.stores {
 		stores = append(stores, s)
 	}
-	sort.Slice(stores, func(i, j int) bool { return stores[i].ID < stores[j].ID })
+	slices.SortFunc(stores, func(a, b *Store) int { return a.ID - b.ID })
+
 	head(w, "pd_scheduler_store_status", "gauge")
 	for _, s := range stores {
 		t := s.Truth()
@@ -370,7 +410,8 @@ func (c *Cluster) writePD(w *bytes.Buffer) bool {
 			{"region_count", float64(300 * s.ID)},
 			{"leader_count", float64(100 * s.ID)},
 		} {
-			fmt.Fprintf(w, "pd_scheduler_store_status{address=%q,store=\"%d\",type=%q} %.0f\n", s.address(), s.ID, status.kind, status.value)
+			labels := fmt.Sprintf("address=%q,store=\"%d\",type=%q", s.address(), s.ID, status.kind)
+			fmt.Fprintf(w, "pd_scheduler_store_status{%s} %.0f\n", labels, status.value)
 		}
 	}
 	return true

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/operator-store/operator_store_exporter/e2e/simulator"
+	"github.com/operator-store/operator_store_exporter/internal/doctest"
+)
+
+// exampleGauge is a gauge that examples/metrics.yml configures.
+type exampleGauge struct {
+	cluster, name string
+	expr          string   // As in the truth table, or "" if no store has the gauge.
+	absent        []string // Stores that do not export its metric.
+}
+
+var exampleGauges = []exampleGauge{
+	{
+		cluster: "prod", name: "operator_store_regions",
+		expr: `tikv_raftstore_region_count{type="region",$target}`,
+	},
+	{
+		cluster: "prod", name: "operator_store_leaders",
+		expr: `tikv_raftstore_region_count{type="leader",$target}`,
+	},
+	{
+		cluster: "prod", name: "operator_store_write_stall_seconds",
+		expr: `tikv_engine_write_stall{db="kv",type="write_stall_percentile99",$target} / 1000000`,
+	},
+	{
+		cluster: "prod", name: "operator_store_memory_bytes",
+		expr: `process_resident_memory_bytes{$target}`,
+	},
+	{
+		cluster: "prod", name: "operator_store_resolved_ts_lag_seconds",
+		expr:   `tikv_resolved_ts_min_resolved_ts_gap_millis{$target} / 1000`,
+		absent: []string{"c"},
+	},
+	{
+		cluster: "prod", name: "operator_store_disk_used_bytes",
+		expr:   `tikv_store_size_bytes{type="used",$target}`,
+		absent: []string{"c"},
+	},
+	{
+		cluster: "old", name: "operator_store_disk_used_bytes",
+		expr: `sum(tikv_engine_size_bytes{$target})`,
+	},
+	{
+		cluster: "old", name: "operator_store_disk_utilization_ratio",
+		expr: `sum(tikv_engine_size_bytes{$target}) / sum(tikv_store_size_bytes{type="capacity",$target})`,
+	},
+	{
+		cluster: "old", name: "operator_store_regions",
+		expr: "",
+	},
+}
+
+func TestCustomGauges(t *testing.T) {
+	t.Parallel()
+	stores := map[string]simulator.Version{"a": simulator.V7, "b": simulator.V8, "c": simulator.V4}
+	upstream := startVersions(t, stores)
+
+	t.Run("gauges of the example equal what upstream returns", func(t *testing.T) {
+		config := strings.ReplaceAll(doctest.Read(t, "examples/metrics.yml"), "http://localhost:9090", upstream.URL)
+		page := startConfigured(t, config).scrape(t)
+		for _, g := range exampleGauges {
+			for store := range stores {
+				g.check(t, page, upstream.URL, store)
+			}
+		}
+	})
+	for _, tc := range customGaugeCases {
+		t.Run(tc.name, func(t *testing.T) { tc.test(t, upstream.URL) })
+	}
+	t.Run("help of a built-in gauge is rejected", func(t *testing.T) {
+		file := writeFile(t, "c.yml", `clusters:
+- name: prod
+  upstream: {url: http://a}
+  metrics:
+  - {name: operator_store_qps, help: Mine., expr: x}
+`)
+		_, err := runCommand(t, "check-config", file)
+		const want = "line 5: operator_store_qps is built in, and keeps its help: remove help"
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, want one that contains %q", err, want)
+		}
+	})
+}
+
+// check compares the gauge of a store on a page with what upstream returns for the same time.
+func (g exampleGauge) check(t *testing.T, p page, upstream, store string) {
+	t.Helper()
+
+	evaluated := fmt.Sprintf(`operator_store_exporter_evaluation_timestamp_seconds{cluster=%q}`, g.cluster)
+	at := strconv.FormatFloat(p[evaluated], 'f', -1, 64)
+	var want []float64
+	if g.expr != "" {
+		target := fmt.Sprintf(`job="tikv",instance="%s:20180"`, store)
+		result, err := query(t.Context(), upstream, strings.ReplaceAll(g.expr, "$target", target), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range result {
+			want = append(want, s.Value)
+		}
+	}
+
+	series := fmt.Sprintf(`%s{address="%s:20180", cluster=%q, store_id=""}`, g.name, store, g.cluster)
+	got, ok := p[series]
+	if wantPresent := g.expr != "" && !slices.Contains(g.absent, store); ok != wantPresent {
+		t.Errorf("%s is present: %v, want %v", series, ok, wantPresent)
+	}
+	if ok != (len(want) == 1) || ok && got != want[0] {
+		t.Errorf("%s is %v (present %v), upstream has %v", series, got, ok, want)
+	}
+}
+
+// customGaugeCase is a configuration of custom gauges.
+type customGaugeCase struct {
+	name    string
+	metrics string
+	values  map[string]float64 // Gauges of store a.
+	absent  []string           // Gauges that store a must not have.
+	failed  string             // The query that fails.
+	message string             // Part of a log line.
+}
+
+var customGaugeCases = []customGaugeCase{
+	{
+		name:    "several samples per target are a failure",
+		metrics: `[{name: operator_store_test_regions, expr: tikv_raftstore_region_count}]`,
+		values:  map[string]float64{"operator_store_up": 1},
+		absent:  []string{"operator_store_test_regions"},
+		failed:  "operator_store_test_regions",
+		message: "the answer has several series, which sum by (job, instance) (...) would make one, for {job=",
+	},
+	{
+		name: "an expression that fails removes only its gauge",
+		metrics: `[{name: operator_store_test_bad, ` +
+			`expr: 'tikv_raftstore_region_count * on () group_left () tikv_store_size_bytes'}]`,
+		values:  map[string]float64{"operator_store_up": 1},
+		absent:  []string{"operator_store_test_bad", "operator_store_test_regions"},
+		failed:  "operator_store_test_bad",
+		message: queryInLog("operator_store_test_bad") + ` of cluster \"prod\"`,
+	},
+	{
+		name:    "a metric that does not exist is absent without a failure",
+		metrics: `[{name: operator_store_test_none, expr: no_such_metric}]`,
+		values:  map[string]float64{"operator_store_up": 1},
+		absent:  []string{"operator_store_test_none"},
+	},
+	{
+		name: "values that are not finite are absent",
+		metrics: `[{name: operator_store_test_nan, expr: tikv_server_cpu_cores_quota / 0}, ` +
+			`{name: operator_store_test_zero, expr: 0 * tikv_server_cpu_cores_quota}]`,
+		values: map[string]float64{"operator_store_test_zero": 0},
+		absent: []string{"operator_store_test_nan"},
+	},
+	{
+		name: "both sides of a binary operation are of the same target",
+		metrics: `[{name: operator_store_test_share, expr: 'tikv_raftstore_region_count{type="leader"} / ` +
+			`ignoring (type) tikv_raftstore_region_count{type="region"}'}]`,
+		values: map[string]float64{"operator_store_test_share": 1. / 3},
+	},
+}
+
+func (tc customGaugeCase) test(t *testing.T, upstream string) {
+	config := fmt.Sprintf("clusters:\n- name: prod\n  upstream: {url: %q}\n  metrics: %s\n", upstream, tc.metrics)
+	exporter := startConfigured(t, config)
+	page := exporter.scrape(t)
+
+	const labels = `{address="a:20180", cluster="prod", store_id=""}`
+	for gauge, want := range tc.values {
+		if got, ok := page[gauge+labels]; !ok || math.Abs(got-want) > 1e-12 {
+			t.Errorf("%s is %v (present %v), want %v", gauge, got, ok, want)
+		}
+	}
+	for _, gauge := range tc.absent {
+		if got, ok := page[gauge+labels]; ok {
+			t.Errorf("%s is %v, want it absent", gauge, got)
+		}
+	}
+	for series, success := range page.with("operator_store_exporter_query_success{") {
+		failed := tc.failed != "" && labelsOf(series)["query"] == tc.failed
+		if failed != (success == 0) {
+			t.Errorf("%s is %v", series, success)
+		}
+	}
+	if tc.message != "" {
+		until(t, "the log line", func(context.Context) (bool, error) {
+			return len(exporter.log.matching(tc.message)) > 0, nil
+		})
+	}
+}
