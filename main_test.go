@@ -31,8 +31,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 )
 
-// If this environment variable is set, the test binary runs main. Tests start it as a process to send it signals and to
-// see its exit status.
+// If this environment variable is set, the test binary runs main. Tests start it as a process to
+// send it signals and to see its exit status.
 const runMain = "OPERATOR_STORE_EXPORTER_TEST_MAIN"
 
 const oneCluster = "clusters:\n- name: a\n  upstream: {url: 'http://127.0.0.1:1'}\n"
@@ -285,7 +285,8 @@ func TestSIGTERM(t *testing.T) {
 	}
 }
 
-// A reload applies a new configuration. An invalid one is logged with file and line, and the old one stays in use.
+// A reload applies a new configuration. An invalid one is logged with file and line, and the old
+// one stays in use.
 func TestReload(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -370,8 +371,8 @@ func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantS
 // What the log says if the name of the upstream's host cannot be resolved.
 const lookupFailedMessage = "can't be looked up"
 
-// If DNS fails, the page is there in time without gauges, the failure is counted and logged once, and the scrape after
-// the fault has every gauge again.
+// If DNS fails, the page is there in time without gauges, the failure is counted and logged once,
+// and the scrape after the fault has every gauge again.
 func TestDNSFailure(t *testing.T) {
 	const (
 		host    = "upstream.test"
@@ -461,7 +462,8 @@ func TestDocumentedFlags(t *testing.T) {
 	doctest.RequireSameSet(t, "docs/configuration.md", documented, actual)
 }
 
-// The commands in the documentation are targets of the Makefile, or flags and commands of the exporter.
+// The commands in the documentation are targets of the Makefile, or flags and commands of the
+// exporter.
 func TestDocumentedCommands(t *testing.T) {
 	makefile := doctest.Read(t, "Makefile")
 	for _, file := range []string{"README.md", "docs/commands.md"} {

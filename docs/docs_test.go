@@ -37,8 +37,8 @@ func gaugeNames() []string {
 	return names
 }
 
-// docs/metrics.md has a row for each gauge and each query, and names each reason of a failure. The end-to-end tests hold
-// its list of the exporter's own metrics against a real page.
+// docs/metrics.md has a row for each gauge and each query, and names each reason of a failure. The
+// end-to-end tests hold its list of the exporter's own metrics against a real page.
 func TestMetricsDocument(t *testing.T) {
 	document := doctest.Read(t, "docs/metrics.md")
 
@@ -79,7 +79,8 @@ func TestREADMEListsGauges(t *testing.T) {
 	doctest.RequireSameSet(t, "README.md", doctest.FirstCells(table), gaugeNames())
 }
 
-// docs/configuration.md has each field of the configuration. The tests of the command line hold its flags.
+// docs/configuration.md has each field of the configuration. The tests of the command line hold its
+// flags.
 func TestConfigurationDocument(t *testing.T) {
 	document := doctest.Read(t, "docs/configuration.md")
 	var fields []string
@@ -115,7 +116,8 @@ func TestConfigurationDocument(t *testing.T) {
 	doctest.RequireSameSet(t, "docs/configuration.md", documented, fields)
 }
 
-// requireClientFields fails the test unless a document names each field of the HTTP client's configuration.
+// requireClientFields fails the test unless a document names each field of the HTTP client's
+// configuration.
 func requireClientFields(t *testing.T, document string, client reflect.Type) {
 	t.Helper()
 	for f := range client.Fields() {
@@ -219,7 +221,8 @@ func TestMigratingDocument(t *testing.T) {
 	}
 }
 
-// requireKnownMetrics fails the test unless docs/metrics.md has each metric of the exporter in a PromQL expression.
+// requireKnownMetrics fails the test unless docs/metrics.md has each metric of the exporter in a
+// PromQL expression.
 func requireKnownMetrics(t *testing.T, expression string) {
 	t.Helper()
 
@@ -239,7 +242,8 @@ func requireKnownMetrics(t *testing.T, expression string) {
 	}
 }
 
-// CONTRIBUTING.md lists each target of the Makefile that is meant for people, and names files that exist.
+// CONTRIBUTING.md lists each target of the Makefile that is meant for people, and names files that
+// exist.
 func TestContributingDocument(t *testing.T) {
 	document, makefile := doctest.Read(t, "CONTRIBUTING.md"), doctest.Read(t, "Makefile")
 	phony := regexp.MustCompile(`(?m)^\.PHONY: (.+)$`).FindStringSubmatch(makefile)

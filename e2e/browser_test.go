@@ -99,7 +99,8 @@ func browse(t *testing.T, screenshots string, visits ...visit) map[string]observ
 	return observations
 }
 
-// startThreeStores starts a Prometheus that scrapes three stores, and returns it with the configuration of its cluster.
+// startThreeStores starts a Prometheus that scrapes three stores, and returns it with the
+// configuration of its cluster.
 func startThreeStores(t *testing.T, seed uint64) (*fleet, string) {
 	t.Helper()
 
@@ -371,7 +372,8 @@ func requireOneDown(t *testing.T, pages map[string]observation) {
 // maxScreenshot is how large a screenshot in the README may be.
 const maxScreenshot = 80_000
 
-// The screenshots of the README are small PNG files. `make screenshots` sets SCREENSHOTS, which takes them again.
+// The screenshots of the README are small PNG files. `make screenshots` sets SCREENSHOTS, which
+// takes them again.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	names := []string{"status.png", "status-phone.png"}
@@ -396,7 +398,8 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
-// takeScreenshots takes screenshots of a healthy cluster and, on a phone, of a cluster with a store that is down.
+// takeScreenshots takes screenshots of a healthy cluster and, on a phone, of a cluster with a store
+// that is down.
 func takeScreenshots(t *testing.T, dir, healthy, storeDown string) {
 	t.Helper()
 
@@ -415,7 +418,8 @@ func takeScreenshots(t *testing.T, dir, healthy, storeDown string) {
 	})
 }
 
-// reduceColors keeps the 256 most frequent colors of a PNG file, which halves its size. The status page has few colors.
+// reduceColors keeps the 256 most frequent colors of a PNG file, which halves its size. The status
+// page has few colors.
 func reduceColors(t *testing.T, file string) {
 	t.Helper()
 

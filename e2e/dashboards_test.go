@@ -74,8 +74,8 @@ func substitute(expression string) string {
 
 var labelValues = regexp.MustCompile(`^label_values\((.+), \w+\)$`)
 
-// Every variable and panel of the dashboards has data in a federation Prometheus, and the alerts query metrics that the
-// exporter has.
+// Every variable and panel of the dashboards has data in a federation Prometheus, and the alerts
+// query metrics that the exporter has.
 func TestDashboards(t *testing.T) {
 	t.Parallel()
 	upstream := startVersions(t, map[string]simulator.Version{"tikv-0": simulator.V7, "tikv-1": simulator.V8})

@@ -39,8 +39,8 @@ func (d *deployments) expect(cluster, id, address, job, instance, matcher string
 	d.infos = append(d.infos, fmt.Sprintf("%s %s %s %s %s", cluster, id, address, instance, job))
 }
 
-// addTiUP adds a deployment by TiUP: PD is scraped too, and two TiKVs share a host with a node exporter, a TiDB and port
-// probes.
+// addTiUP adds a deployment by TiUP: PD is scraped too, and two TiKVs share a host with a node
+// exporter, a TiDB and port probes.
 func (d *deployments) addTiUP(t *testing.T) {
 	t.Helper()
 
@@ -67,8 +67,8 @@ func (d *deployments) addTiUP(t *testing.T) {
 	d.add(f)
 }
 
-// addOperator adds a deployment by TiDB Operator in a namespace, with pods of the same names as in other namespaces. It
-// returns the URL of the deployment's PD.
+// addOperator adds a deployment by TiDB Operator in a namespace, with pods of the same names as in
+// other namespaces. It returns the URL of the deployment's PD.
 func (d *deployments) addOperator(t *testing.T, namespace string, seed uint64) string {
 	t.Helper()
 
@@ -92,8 +92,9 @@ func (d *deployments) addOperator(t *testing.T, namespace string, seed uint64) s
 	return serve(t, respondWith(http.StatusOK, fmt.Sprintf(`{"count":%d,"stores":[%s]}`, len(pd), strings.Join(pd, ","))))
 }
 
-// addPair adds a deployment that an HA pair of Prometheus servers scrapes: every series exists twice, with different
-// values of the label replica. The stores are at the instances that it returns.
+// addPair adds a deployment that an HA pair of Prometheus servers scrapes: every series exists
+// twice, with different values of the label replica. The stores are at the instances that it
+// returns.
 func (d *deployments) addPair(t *testing.T) []string {
 	t.Helper()
 
@@ -116,8 +117,8 @@ func (d *deployments) addPair(t *testing.T) []string {
 	return instances
 }
 
-// One upstream has clusters of every kind of deployment, which selectors set apart. Each gauge of each store equals what
-// upstream returns for that one store.
+// One upstream has clusters of every kind of deployment, which selectors set apart. Each gauge of
+// each store equals what upstream returns for that one store.
 func TestEveryDeployment(t *testing.T) {
 	t.Parallel()
 	var d deployments
@@ -126,8 +127,8 @@ func TestEveryDeployment(t *testing.T) {
 	pair := d.addPair(t)
 	upstream := startPrometheus(t, "upstream", time.Second, d.targets...)
 	until(t, "upstream to have rates of all stores", func(ctx context.Context) (bool, error) {
-		// The HA pair scrapes its two stores twice. The TiUP deployment has three port probes, and a node exporter and a
-		// TiDB on each of its two hosts.
+		// The HA pair scrapes its two stores twice. The TiUP deployment has three port probes, and
+		// a node exporter and a TiDB on each of its two hosts.
 		const tikvs, processes = 3 + 2 + 2 + 2*2, 11 + 3 + 2*2
 		s, err := query(ctx, upstream.URL, fmt.Sprintf(`count(rate(tikv_raftstore_log_lag_count[10s])) == %d`+
 			` and on () count(rate(process_cpu_seconds_total[10s])) == %d`+
@@ -242,8 +243,8 @@ func labelsOf(series string) map[string]string {
 	return labels
 }
 
-// waitForStores waits until the page has exactly the wanted stores, "ID ADDRESS UP" each. With keeps, every page until
-// then must have that store.
+// waitForStores waits until the page has exactly the wanted stores, "ID ADDRESS UP" each. With
+// keeps, every page until then must have that store.
 func (f *changingFleet) waitForStores(t *testing.T, what, keeps string, want ...string) {
 	t.Helper()
 
@@ -265,7 +266,8 @@ func (f *changingFleet) waitForStores(t *testing.T, what, keeps string, want ...
 	})
 }
 
-// Stores are added, replaced, moved and removed. Whatever happens to one of them, the others stay on every page.
+// Stores are added, replaced, moved and removed. Whatever happens to one of them, the others stay
+// on every page.
 func TestChangingStores(t *testing.T) {
 	t.Parallel()
 	f := &changingFleet{fleet: newFleet(t), targets: map[string]stack.Target{}}
@@ -302,8 +304,9 @@ func TestChangingStores(t *testing.T) {
 	f.reload(t)
 	f.waitForStores(t, "a removed store", steady, steady, there, replacement)
 
-	// An upstream that scrapes no store has no up of any store. That is a response too: the stores are down. One job must
-	// stay, because Prometheus does not mark the series of a removed job as stale.
+	// An upstream that scrapes no store has no up of any store. That is a response too: the stores
+	// are down. One job must stay, because Prometheus does not mark the series of a removed job as
+	// stale.
 	f.targets = map[string]stack.Target{"other": {Job: "tikv", Instance: "other", Address: f.pages, Path: "/pd"}}
 	f.reload(t)
 	until(t, "the stores to be down", func(ctx context.Context) (bool, error) {

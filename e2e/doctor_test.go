@@ -238,8 +238,8 @@ func startWithoutTiKV(t *testing.T) *stack.Process {
 // fakePasswordHash is the bcrypt hash of "fakepassword".
 const fakePasswordHash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
 
-// startLocked starts a Prometheus that scrapes a TiKV and requires the password "fakepassword" of the user u. It returns
-// the URL.
+// startLocked starts a Prometheus that scrapes a TiKV and requires the password "fakepassword" of
+// the user u. It returns the URL.
 func startLocked(t *testing.T) string {
 	t.Helper()
 

@@ -21,8 +21,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
-// The module in examples/ checks the examples against the schemas of Kubernetes and Compose. The tests here check them
-// against the exporter, Prometheus and systemd.
+// The module in examples/ checks the examples against the schemas of Kubernetes and Compose. The
+// tests here check them against the exporter, Prometheus and systemd.
 
 const program = "operator_store_exporter"
 
@@ -183,7 +183,8 @@ func (b brokenExample) test(t *testing.T) {
 	}
 }
 
-// argsIn returns the arguments of each container in a YAML file that has the name of one of the programs.
+// argsIn returns the arguments of each container in a YAML file that has the name of one of the
+// programs.
 func argsIn(content string, programs ...string) ([][]string, error) {
 	var all [][]string
 	var walk func(name string, n *yaml.Node)
@@ -331,7 +332,8 @@ func dataIn(content, file string) (string, error) {
 	return configMap.Data[file], err
 }
 
-// checkPrometheusServers checks the flags and configurations of the Prometheus servers, together with the alerts.
+// checkPrometheusServers checks the flags and configurations of the Prometheus servers, together
+// with the alerts.
 func checkPrometheusServers(t *testing.T, files map[string]string) error {
 	t.Helper()
 
@@ -363,7 +365,8 @@ func checkPrometheusServers(t *testing.T, files map[string]string) error {
 	return errors.Join(mistakes...)
 }
 
-// lintPrometheusConfig returns the mistakes and questionable settings that promtool finds in a configuration.
+// lintPrometheusConfig returns the mistakes and questionable settings that promtool finds in a
+// configuration.
 func lintPrometheusConfig(t *testing.T, file, content string) error {
 	t.Helper()
 
@@ -455,7 +458,8 @@ var unitReferences = map[string][]string{
 	},
 }
 
-// checkUnit checks the unit, the files next to it, and what systemd reports about the unit if it is installed.
+// checkUnit checks the unit, the files next to it, and what systemd reports about the unit if it is
+// installed.
 func checkUnit(t *testing.T, files map[string]string) error {
 	t.Helper()
 

@@ -27,9 +27,11 @@ import (
 	"github.com/operator-store/operator_store_exporter/e2e/truth"
 )
 
-// There is one table of faults for each mechanism. To add a fault, add a row to the table of its mechanism.
+// There is one table of faults for each mechanism. To add a fault, add a row to the table of its
+// mechanism.
 
-// A networkFault is between the exporter and its upstream. No query gets a response, so all gauges are absent.
+// A networkFault is between the exporter and its upstream. No query gets a response, so all gauges
+// are absent.
 type networkFault struct {
 	name    string
 	tls     bool                       // The upstream uses TLS.
@@ -105,7 +107,8 @@ func (f networkFault) fault() fault {
 	}
 }
 
-// A responseFault replaces the responses to a query, or to all of them. The gauges that depend on the query are absent.
+// A responseFault replaces the responses to a query, or to all of them. The gauges that depend on
+// the query are absent.
 type responseFault struct {
 	name    string
 	config  string // More fields of the configuration of the upstream.
@@ -270,7 +273,8 @@ func (f responseFault) fault() fault {
 	}
 }
 
-// A bodyFault changes the body of the responses to a query. The gauges that depend on the query are absent.
+// A bodyFault changes the body of the responses to a query. The gauges that depend on the query are
+// absent.
 type bodyFault struct {
 	name    string
 	query   string
@@ -312,8 +316,8 @@ func (f bodyFault) fault() fault {
 	}
 }
 
-// A vectorFault changes the result of a query so that the whole query fails. The gauges that depend on the query are
-// absent for all stores.
+// A vectorFault changes the result of a query so that the whole query fails. The gauges that depend
+// on the query are absent for all stores.
 type vectorFault struct {
 	name    string
 	config  string // More fields of the configuration of the upstream.
@@ -376,8 +380,8 @@ func (f vectorFault) fault() fault {
 	}
 }
 
-// A storeFault changes the samples of the first store in the result of a query. Gauges of that store are absent, while
-// the other stores have all of theirs.
+// A storeFault changes the samples of the first store in the result of a query. Gauges of that
+// store are absent, while the other stores have all of theirs.
 type storeFault struct {
 	name    string
 	query   string
@@ -459,7 +463,8 @@ func (f storeFault) fault() fault {
 	}
 }
 
-// A harmless peculiarity of an upstream: all gauges are there, no query fails and nothing is logged.
+// A harmless peculiarity of an upstream: all gauges are there, no query fails and nothing is
+// logged.
 type harmless struct {
 	name   string
 	config string // More fields of the configuration of the upstream.
@@ -490,8 +495,8 @@ var harmlessPeculiarities = []harmless{
 		values: map[string]float64{"operator_store_disk_utilization_ratio": 1.5},
 	},
 	{
-		// 10 of 100 observations are up to 2, so the count of 5 up to 4 is taken for 10. Rank 99 is in the last bucket,
-		// whose lower bound is 8.
+		// 10 of 100 observations are up to 2, so the count of 5 up to 4 is taken for 10. Rank 99 is
+		// in the last bucket, whose lower bound is 8.
 		name:   "bucket counts that are not monotonic",
 		change: change{query: "raft_log_lag", vector: setBuckets("2", "10", "4", "5", "8", "98", "+Inf", "100")},
 		values: map[string]float64{"operator_store_raft_lag": 8},
@@ -537,8 +542,9 @@ type outcome struct {
 // The number of stores in the tests of faults.
 const faultStores = 2
 
-// Whatever fails, the page is there before the scraper gives up, only the gauges that depend on the failure are absent,
-// the failure is counted by its reason and logged once, and the first scrape after the fault is complete.
+// Whatever fails, the page is there before the scraper gives up, only the gauges that depend on the
+// failure are absent, the failure is counted by its reason and logged once, and the first scrape
+// after the fault is complete.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	upstream := startFleet(t, faultStores)
@@ -677,8 +683,8 @@ func gaugesOf(query string) []string {
 	return truth.GaugesOf(query)
 }
 
-// network connects an exporter to its upstream: toxiproxy changes what happens to bytes, and a proxy behind it changes
-// what happens to responses.
+// network connects an exporter to its upstream: toxiproxy changes what happens to bytes, and a
+// proxy behind it changes what happens to responses.
 type network struct {
 	url    string // The URL that the exporter queries.
 	config string // What the configuration of the upstream needs for it.
@@ -852,7 +858,8 @@ type sample struct {
 
 func (s sample) ofFirstStore() bool { return s.Metric["instance"] == "tikv-0:20180" }
 
-// changeVector changes the result of an instant query. The samples of the first store are the first ones.
+// changeVector changes the result of an instant query. The samples of the first store are the first
+// ones.
 func changeVector(body []byte, change func([]sample) []sample) []byte {
 	var response struct {
 		Status string `json:"status"`

@@ -37,7 +37,8 @@ func (s fleetStore) target() stack.Target {
 	return target
 }
 
-// The stores of TestFederation: addresses that are prefixes of each other, three versions, and each kind of fault.
+// The stores of TestFederation: addresses that are prefixes of each other, three versions, and each
+// kind of fault.
 var fleetStores = []fleetStore{
 	{id: 1, host: "tikv-1", version: simulator.V7},
 	{id: 2, host: "tikv-10", version: simulator.V7},
@@ -84,14 +85,16 @@ var upstreamKinds = []upstreamKind{
 	{name: "Prometheus", binary: prometheusBinary, start: stack.Prometheus},
 	{name: "Prometheus 2", binary: oldPrometheusBinary, start: stack.Prometheus},
 	{
-		// timestamp() returns the time of the last sample even if the series has ended, and the order of sums varies.
+		// timestamp() returns the time of the last sample even if the series has ended, and the
+		// order of sums varies.
 		name: "VictoriaMetrics", binary: victoriaMetricsBinary, start: stack.VictoriaMetrics,
 		keepsWhenStopped: "operator_store_last_scrape_timestamp_seconds", tolerance: 1e-12,
 	},
 }
 
-// Simulated stores, a real upstream that scrapes them, the exporter, and a real federation Prometheus: every gauge in
-// the federation Prometheus equals what upstream returns for that one store.
+// Simulated stores, a real upstream that scrapes them, the exporter, and a real federation
+// Prometheus: every gauge in the federation Prometheus equals what upstream returns for that one
+// store.
 func TestFederation(t *testing.T) {
 	t.Parallel()
 	for _, kind := range upstreamKinds {
@@ -166,8 +169,8 @@ clusters:
 	})
 }
 
-// startFaultyFleet starts an upstream that scrapes fleetStores, and other targets that must not be taken for them. It
-// returns once the upstream has scraped the stores with their faults.
+// startFaultyFleet starts an upstream that scrapes fleetStores, and other targets that must not be
+// taken for them. It returns once the upstream has scraped the stores with their faults.
 func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process, []subject) {
 	t.Helper()
 
@@ -227,7 +230,8 @@ func requireSimulated(t *testing.T, gauges map[string]float64, store string, wan
 	if total := gauges["operator_store_disk_total_bytes"]; total != want.Capacity {
 		t.Errorf("%s: capacity is %g, want %g", store, total, want.Capacity)
 	}
-	// Each bound of a bucket is twice the previous one, so an interpolated quantile is off by a factor of two at most.
+	// Each bound of a bucket is twice the previous one, so an interpolated quantile is off by a
+	// factor of two at most.
 	p99 := gauges["operator_store_latency_p99_seconds"]
 	if want.Below(p99*2) < 0.99 || want.Below(p99/2) > 0.99 {
 		t.Errorf("%s: p99 is %g, but %g of the messages are below twice and %g below half of it",
@@ -235,7 +239,8 @@ func requireSimulated(t *testing.T, gauges map[string]float64, store string, wan
 	}
 }
 
-// requireDiscovered fails the test unless the cluster without configured stores has a store for each target.
+// requireDiscovered fails the test unless the cluster without configured stores has a store for
+// each target.
 func requireDiscovered(t *testing.T, gauges federated) {
 	t.Helper()
 
@@ -264,12 +269,13 @@ type federated []stack.Series
 // subject is a store of a cluster, with the matchers that select its series and no others.
 type subject struct{ cluster, address, matchers string }
 
-// requireTruth compares each gauge of the subjects in the federation Prometheus with what upstream returns for the
-// expression of the truth table, and returns the gauges. Sums may differ by a relative tolerance.
+// requireTruth compares each gauge of the subjects in the federation Prometheus with what upstream
+// returns for the expression of the truth table, and returns the gauges. Sums may differ by a
+// relative tolerance.
 //
-// Upstream may store a sample only after the exporter's queries although it is stamped before their evaluation time.
-// Then a later query for the same time returns another value. Such a scrape proves nothing, and the next one is
-// compared.
+// Upstream may store a sample only after the exporter's queries although it is stamped before their
+// evaluation time. Then a later query for the same time returns another value. Such a scrape proves
+// nothing, and the next one is compared.
 func requireTruth(
 	t *testing.T, federation, upstream string, tolerance float64, subjects func(federated) []subject,
 ) federated {
@@ -301,13 +307,15 @@ func nextScrape(t *testing.T, federation string, last federated) federated {
 	return next
 }
 
-// evaluationTime returns the time at which upstream evaluated the queries about a cluster, as the query API wants it.
+// evaluationTime returns the time at which upstream evaluated the queries about a cluster, as the
+// query API wants it.
 func (f federated) evaluationTime(cluster string) string {
 	at := f.own("operator_store_exporter_evaluation_timestamp_seconds", cluster, "cluster", cluster)
 	return strconv.FormatFloat(at, 'f', -1, 64)
 }
 
-// latestEvaluation returns the latest evaluation time of all clusters, which grows from scrape to scrape.
+// latestEvaluation returns the latest evaluation time of all clusters, which grows from scrape to
+// scrape.
 func (f federated) latestEvaluation() float64 {
 	var latest float64
 	for _, s := range f {
@@ -345,7 +353,8 @@ func (f federated) own(name, cluster, label, value string) float64 {
 	return 0
 }
 
-// compare returns the differences between gauges and what upstream returns for the expressions of the truth table.
+// compare returns the differences between gauges and what upstream returns for the expressions of
+// the truth table.
 func compare(t *testing.T, gauges federated, upstream string, tolerance float64, subjects []subject) []string {
 	t.Helper()
 

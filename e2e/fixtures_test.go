@@ -58,8 +58,8 @@ func newFleetWithSeed(t *testing.T, seed uint64) *fleet {
 	return &fleet{cluster: cluster, pages: stack.Host(serve(t, cluster)), dir: t.TempDir()}
 }
 
-// add adds a store with its target. The job of the target is tikv and its instance NAME:20180, or NAME if that has a
-// port.
+// add adds a store with its target. The job of the target is tikv and its instance NAME:20180, or
+// NAME if that has a port.
 func (f *fleet) add(name string, version simulator.Version) *simulator.Store {
 	target := stack.Target{Job: "tikv", Instance: name, Path: "/tikv/" + name}
 	if !strings.Contains(name, ":") {
@@ -92,7 +92,8 @@ func (f *fleet) start(t *testing.T, interval time.Duration) {
 	waitForRates(t, f.URL, f.stores)
 }
 
-// waitForRates waits until an upstream has rates of everything that gauges need, for a number of stores.
+// waitForRates waits until an upstream has rates of everything that gauges need, for a number of
+// stores.
 func waitForRates(t *testing.T, upstream string, stores int) {
 	t.Helper()
 
@@ -121,7 +122,8 @@ func startFleet(t *testing.T, n int) *fleet {
 	return f
 }
 
-// startVersions starts a Prometheus that scrapes a store of each of the given versions, and other targets.
+// startVersions starts a Prometheus that scrapes a store of each of the given versions, and other
+// targets.
 func startVersions(t *testing.T, versions map[string]simulator.Version, others ...stack.Target) *fleet {
 	t.Helper()
 
@@ -136,7 +138,8 @@ func startVersions(t *testing.T, versions map[string]simulator.Version, others .
 	return f
 }
 
-// proxy stands between the exporter and an upstream. It records the requests, and replaces some responses.
+// proxy stands between the exporter and an upstream. It records the requests, and replaces some
+// responses.
 type proxy struct {
 	url      string
 	upstream *httputil.ReverseProxy

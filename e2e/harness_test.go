@@ -104,8 +104,8 @@ type exporter struct {
 	log *logLines
 }
 
-// startExporter starts the exporter on a free port. When the test ends, the exporter must exit with status 0 on SIGTERM,
-// and the race detector must have found nothing.
+// startExporter starts the exporter on a free port. When the test ends, the exporter must exit with
+// status 0 on SIGTERM, and the race detector must have found nothing.
 func startExporter(t *testing.T, args ...string) *exporter {
 	t.Helper()
 
@@ -143,8 +143,8 @@ func exporterCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, exporterBinary, args...)
 }
 
-// runCommand runs a command of the exporter to its end. It returns the standard output, and an error that contains the
-// standard error if the exit status is not 0.
+// runCommand runs a command of the exporter to its end. It returns the standard output, and an
+// error that contains the standard error if the exit status is not 0.
 func runCommand(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 
@@ -259,7 +259,8 @@ func until(t *testing.T, what string, done func(context.Context) (bool, error)) 
 	}
 }
 
-// query sends an instant query to an upstream without using code of the exporter. At is a Unix time, or "" for now.
+// query sends an instant query to an upstream without using code of the exporter. At is a Unix
+// time, or "" for now.
 func query(ctx context.Context, upstream, expression, at string) ([]stack.Series, error) {
 	return stack.Query(ctx, client, upstream, expression, at)
 }
@@ -348,7 +349,8 @@ func (p page) with(prefix string, words ...string) page {
 	return selected
 }
 
-// get sends a request without a body and returns the body of the response, which must have the given status.
+// get sends a request without a body and returns the body of the response, which must have the
+// given status.
 func get(ctx context.Context, method, url string, status int) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

@@ -76,7 +76,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// checkPageUnderLoad scrapes a page and reports whether it is complete and has the clusters of one configuration.
+// checkPageUnderLoad scrapes a page and reports whether it is complete and has the clusters of one
+// configuration.
 func checkPageUnderLoad(t *testing.T, e *exporter, stores int, clusterSets [][]string) bool {
 	t.Helper()
 
@@ -98,9 +99,11 @@ func checkPageUnderLoad(t *testing.T, e *exporter, stores int, clusterSets [][]s
 	return true
 }
 
-// After a thousand scrapes, most of them with a fault, neither the heap nor the number of goroutines has grown.
+// After a thousand scrapes, most of them with a fault, neither the heap nor the number of
+// goroutines has grown.
 func TestNoLeaks(t *testing.T) {
-	// With this value, the heap at which the next garbage collection starts is little more than the live heap.
+	// With this value, the heap at which the next garbage collection starts is little more than the
+	// live heap.
 	t.Setenv("GOGC", "10")
 
 	const stores = 3
@@ -154,7 +157,8 @@ func TestNoLeaks(t *testing.T) {
 	}
 }
 
-// keepLowest sets each named series to its value on another page if that is lower, or the first value.
+// keepLowest sets each named series to its value on another page if that is lower, or the first
+// value.
 func (p page) keepLowest(other page, names ...string) {
 	for _, name := range names {
 		if v, ok := p[name]; !ok || other[name] < v {
@@ -163,7 +167,8 @@ func (p page) keepLowest(other page, names ...string) {
 	}
 }
 
-// On SIGTERM a scrape that is under way finishes with every gauge, and the exporter exits with status 0.
+// On SIGTERM a scrape that is under way finishes with every gauge, and the exporter exits with
+// status 0.
 func TestSIGTERM(t *testing.T) {
 	t.Parallel()
 	upstream := startFleet(t, 1)

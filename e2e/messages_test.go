@@ -2,7 +2,8 @@
 
 package e2e
 
-// Parts of messages of the exporter that several tests look for. Most tests only look for what upstream returned.
+// Parts of messages of the exporter that several tests look for. Most tests only look for what
+// upstream returned.
 const (
 	timeoutMessage    = "no answer in time"
 	incompleteMessage = "not every value could be asked for" // The error of the stores command if an upstream failed.

@@ -42,7 +42,8 @@ func TestFederationConfiguration(t *testing.T) {
 	checkPrometheusConfiguration(t, doctest.Read(t, "mixin/federation.yml"))
 }
 
-// checkPrometheusConfiguration gives a configuration of Prometheus to promtool. The alerts are in the same folder.
+// checkPrometheusConfiguration gives a configuration of Prometheus to promtool. The alerts are in
+// the same folder.
 func checkPrometheusConfiguration(t *testing.T, content string) {
 	t.Helper()
 
@@ -78,7 +79,8 @@ func TestDocumentedPrometheusFiles(t *testing.T) {
 	}
 }
 
-// requireDocumentedMetrics fails the test unless docs/metrics.md has each metric that a file of rules queries.
+// requireDocumentedMetrics fails the test unless docs/metrics.md has each metric that a file of
+// rules queries.
 func requireDocumentedMetrics(t *testing.T, content string) {
 	t.Helper()
 

@@ -42,8 +42,9 @@ func TestRequestCount(t *testing.T) {
 	for _, n := range []int{12, maxStoresPerQuery} {
 		t.Run(fmt.Sprintf("%d stores with bucket windows", n), func(t *testing.T) {
 			seen := requestsOfScrape(t, upstream.URL, n, true)
-			// The two queries of buckets are sent separately for stores whose windows differ much or that need all
-			// buckets, and again for stores whose windows turn out to be too narrow.
+			// The two queries of buckets are sent separately for stores whose windows differ much
+			// or that need all buckets, and again for stores whose windows turn out to be too
+			// narrow.
 			if most := requests[n] + 8; len(seen) > most {
 				t.Errorf("the scrape sent %d requests, want at most %d", len(seen), most)
 			}
@@ -54,7 +55,8 @@ func TestRequestCount(t *testing.T) {
 	}
 }
 
-// requestsOfScrape returns the requests of the second scrape of n stores, which all have the same evaluation time.
+// requestsOfScrape returns the requests of the second scrape of n stores, which all have the same
+// evaluation time.
 func requestsOfScrape(t *testing.T, upstream string, n int, bucketWindows bool) []url.Values {
 	t.Helper()
 
@@ -126,7 +128,8 @@ var queryFailures = []queryFailure{
 	},
 }
 
-// A failed query removes only the gauges that depend on it, and they are back with the first scrape after the fault.
+// A failed query removes only the gauges that depend on it, and they are back with the first scrape
+// after the fault.
 func TestFailedQuery(t *testing.T) {
 	t.Parallel()
 	const stores = 3
@@ -193,7 +196,8 @@ func testFailedQuery(t *testing.T, upstream string, stores int, q truth.Query, f
 	exporter.scrape(t).requireComplete(t, stores)
 }
 
-// requireOnlyGaugesOf fails the test unless the gauges that depend on a query are missing from a page, and no others.
+// requireOnlyGaugesOf fails the test unless the gauges that depend on a query are missing from a
+// page, and no others.
 func requireOnlyGaugesOf(t *testing.T, healthy, faulty page, query string) {
 	t.Helper()
 
@@ -208,7 +212,8 @@ func requireOnlyGaugesOf(t *testing.T, healthy, faulty page, query string) {
 	}
 }
 
-// requireCounted fails the test unless a page reports every query, and counts the failures of one query only.
+// requireCounted fails the test unless a page reports every query, and counts the failures of one
+// query only.
 func requireCounted(t *testing.T, p page, q truth.Query, reason string) {
 	t.Helper()
 
@@ -234,8 +239,9 @@ func requireCounted(t *testing.T, p page, q truth.Query, reason string) {
 	}
 }
 
-// Until upstream has returned which stores its targets are, the names of the stores are unknown, and a page does not
-// have gauges whose names would change. If upstream cannot ever return that, the targets are the stores.
+// Until upstream has returned which stores its targets are, the names of the stores are unknown,
+// and a page does not have gauges whose names would change. If upstream cannot ever return that,
+// the targets are the stores.
 func TestStoresAppearWithTheirNames(t *testing.T) {
 	t.Parallel()
 	const stores = 3

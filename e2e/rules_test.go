@@ -75,8 +75,8 @@ clusters:
 	})
 
 	exporter := startExporter(t, "--config.file="+config)
-	// Upstream may store a sample only after the exporter's queries although it is stamped before their evaluation time.
-	// Then the next scrape is compared.
+	// Upstream may store a sample only after the exporter's queries although it is stamped before
+	// their evaluation time. Then the next scrape is compared.
 	var differences []string
 	for range 10 {
 		page := exporter.scrape(t)
@@ -116,8 +116,8 @@ func (f *fleet) loadRules(t *testing.T, rules string) {
 	}
 }
 
-// compare evaluates a rule at the evaluation time of a page. It returns how many values the rule has, and how they
-// differ from the page.
+// compare evaluates a rule at the evaluation time of a page. It returns how many values the rule
+// has, and how they differ from the page.
 func (r rule) compare(t *testing.T, p page, upstream string) (values int, differences []string) {
 	t.Helper()
 
@@ -139,7 +139,8 @@ func (r rule) compare(t *testing.T, p page, upstream string) (values int, differ
 	return len(result), differences
 }
 
-// compareRecorded returns how the values that upstream recorded last differ from the rule at the same time.
+// compareRecorded returns how the values that upstream recorded last differ from the rule at the
+// same time.
 func (r rule) compareRecorded(t *testing.T, upstream string) []string {
 	t.Helper()
 
@@ -163,8 +164,8 @@ func (r rule) compareRecorded(t *testing.T, upstream string) []string {
 	return differences
 }
 
-// requireValueCount fails the test unless all gauges of all stores were compared, except for those that TiKV 4.0 and the
-// idle store lack.
+// requireValueCount fails the test unless all gauges of all stores were compared, except for those
+// that TiKV 4.0 and the idle store lack.
 func requireValueCount(t *testing.T, got, stores int) {
 	t.Helper()
 

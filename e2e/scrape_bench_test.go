@@ -22,7 +22,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/e2e/oracle"
 )
 
-// replay responds to a request as the oracle did the first time, so that benchmarks do not measure the oracle.
+// replay responds to a request as the oracle did the first time, so that benchmarks do not measure
+// the oracle.
 type replay struct {
 	oracle oracle.Oracle
 
@@ -55,7 +56,8 @@ func (r *replay) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(response)
 }
 
-// BenchmarkScrape measures a scrape, from the queries to the page, with an upstream that takes no time.
+// BenchmarkScrape measures a scrape, from the queries to the page, with an upstream that takes no
+// time.
 func BenchmarkScrape(b *testing.B) {
 	for _, stores := range []int{3, 30, 300, 3000} {
 		b.Run(fmt.Sprintf("stores=%d", stores), func(b *testing.B) { benchmarkScrape(b, stores) })

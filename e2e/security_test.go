@@ -146,7 +146,8 @@ func (u *rotatingUpstream) rotate(t *testing.T, withFiles bool) {
 	}
 }
 
-// If the certificates of upstream and exporter change, and the files that have them, the next scrape succeeds.
+// If the certificates of upstream and exporter change, and the files that have them, the next
+// scrape succeeds.
 func TestUpstreamCertificateRotation(t *testing.T) {
 	t.Parallel()
 	upstream := newRotatingUpstream(t)
@@ -246,7 +247,8 @@ func TestSecretsStayPrivate(t *testing.T) {
 	testSecretsOfFailures(t, other)
 }
 
-// testSecretsOfConfigs sends secrets of each kind to upstreams that respond in each way that could leak them.
+// testSecretsOfConfigs sends secrets of each kind to upstreams that respond in each way that could
+// leak them.
 func testSecretsOfConfigs(t *testing.T, other string) {
 	token := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -313,7 +315,8 @@ func testSecretsOfConfig(t *testing.T, config string) {
 	}
 }
 
-// testSecretsOfWrongType has secrets that are not strings, of which error messages could have the value.
+// testSecretsOfWrongType has secrets that are not strings, of which error messages could have the
+// value.
 func testSecretsOfWrongType(t *testing.T) {
 	for _, value := range []string{
 		"*" + secret, "!" + secret, "!!int " + secret, "!!binary " + secret, "[" + secret + "]", "{a: " + secret + "}",
@@ -452,7 +455,8 @@ func testMaxRequests(t *testing.T) {
 	}
 }
 
-// If there are more stores than store_limit, each page has the same ones, and the failure is counted and logged.
+// If there are more stores than store_limit, each page has the same ones, and the failure is
+// counted and logged.
 func TestStoreLimit(t *testing.T) {
 	t.Parallel()
 	upstream := serve(t, oracle.Oracle{Stores: 5})

@@ -15,8 +15,9 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
-// imitatedUpstream is a server that the tests do not start, but imitate: it responds if the exporter is configured as in
-// its section of docs/upstreams.md, and refuses requests as the server does otherwise.
+// imitatedUpstream is a server that the tests do not start, but imitate: it responds if the
+// exporter is configured as in its section of docs/upstreams.md, and refuses requests as the server
+// does otherwise.
 type imitatedUpstream struct {
 	section string
 
@@ -125,8 +126,8 @@ func (u imitatedUpstream) test(t *testing.T) {
 
 var addressInExample = regexp.MustCompile(`http://[a-z-]+:[0-9]+`)
 
-// example returns the first configuration in the server's section of the documentation, with another URL and without a
-// selector.
+// example returns the first configuration in the server's section of the documentation, with
+// another URL and without a selector.
 func (u imitatedUpstream) example(t *testing.T, upstream string) string {
 	t.Helper()
 

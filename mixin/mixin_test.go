@@ -39,8 +39,8 @@ type alertTests struct {
 
 const runbooks = "https://github.com/operator-store/operator_store_exporter/blob/main/docs/runbooks.md#"
 
-// Each alert has a test that it fires and one that it stays silent, annotations and a runbook. promtool runs the tests
-// among the end-to-end tests.
+// Each alert has a test that it fires and one that it stays silent, annotations and a runbook.
+// promtool runs the tests among the end-to-end tests.
 func TestAlerts(t *testing.T) {
 	var alerts alertRules
 	if err := yaml.Load([]byte(doctest.Read(t, "mixin/alerts.yml")), &alerts); err != nil {
@@ -80,7 +80,8 @@ func TestAlerts(t *testing.T) {
 	requireRunbooks(t, names)
 }
 
-// requireRunbooks fails the test unless docs/runbooks.md has a section for each alert, and links only to its sections.
+// requireRunbooks fails the test unless docs/runbooks.md has a section for each alert, and links
+// only to its sections.
 func requireRunbooks(t *testing.T, alerts []string) {
 	t.Helper()
 	document := doctest.Read(t, "docs/runbooks.md")
@@ -193,7 +194,8 @@ func (d dashboard) checkHeader(t *testing.T) {
 	}
 }
 
-// checkVariables requires that the first variable selects the data source, and that all variables in use exist.
+// checkVariables requires that the first variable selects the data source, and that all variables
+// in use exist.
 func (d dashboard) checkVariables(t *testing.T, content string) {
 	t.Helper()
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command demo runs six simulated TiKV stores, their Prometheus, the exporter and a federation Prometheus on loopback,
-// and prints the gauges that the federation Prometheus has.
+// Command demo runs six simulated TiKV stores, their Prometheus, the exporter and a federation
+// Prometheus on loopback, and prints the gauges that the federation Prometheus has.
 package main
 
 import (
@@ -162,8 +162,8 @@ func (d *demo) wait(ctx context.Context) error {
 // table holds the gauges that the federation Prometheus has, by store and name.
 type table map[string]map[string]float64
 
-// waitForTable queries the federation Prometheus until it has every gauge of every store. If the error is not nil, it
-// names the missing gauges, and the table has the others.
+// waitForTable queries the federation Prometheus until it has every gauge of every store. If the
+// error is not nil, it names the missing gauges, and the table has the others.
 func waitForTable(ctx context.Context, federation string) (table, error) {
 	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
 	defer cancel()

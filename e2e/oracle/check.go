@@ -32,8 +32,8 @@ type cluster struct {
 	stores    map[string]map[string]float64 // The gauges of each store, by ID and address.
 }
 
-// Check holds a metrics page against the oracle. Expected is the number of stores of each cluster, which are the first
-// ones of the oracle. The error is that of a malformed page.
+// Check holds a metrics page against the oracle. Expected is the number of stores of each cluster,
+// which are the first ones of the oracle. The error is that of a malformed page.
 func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(page)
@@ -117,8 +117,9 @@ func (c *cluster) check(v *Verdict, name string, stores int) {
 	}
 }
 
-// explainsAbsence reports whether the failure of a query is the reason why a gauge is absent: of its own query, of the
-// query for targets, or of the two queries that select one of several targets with the same identity.
+// explainsAbsence reports whether the failure of a query is the reason why a gauge is absent: of
+// its own query, of the query for targets, or of the two queries that select one of several targets
+// with the same identity.
 func (c *cluster) explainsAbsence(gauge string) bool {
 	return !c.success[truth.QueryOf(gauge)] ||
 		!c.success["targets"] && c.evaluated.IsZero() ||

@@ -2,8 +2,8 @@
 
 // Package oracle is an upstream whose responses are a pure function of store and time.
 //
-// Because every value can be computed, a test can prove that an exporter under load, reloads and faults never exposes
-// a value of another store or of another time than the page claims.
+// Because every value can be computed, a test can prove that an exporter under load, reloads and
+// faults never exposes a value of another store or of another time than the page claims.
 package oracle
 
 import (
@@ -44,7 +44,8 @@ const (
 	cpuQuota
 )
 
-// number returns the value of a kind of series at a time. It has few digits, so that all notations give the same value.
+// number returns the value of a kind of series at a time. It has few digits, so that all notations
+// give the same value.
 func number(kind, store int, ms int64) float64 {
 	return float64(store+1)*1000 + float64(kind)*100 + float64(ms%9973)/16
 }
@@ -66,8 +67,8 @@ func bounds(first float64) []float64 {
 	return all
 }
 
-// shift returns the index of the bucket up to which a histogram has 900 of its 1000 observations. The next bucket has
-// another 60, and the one two further has the remaining 40.
+// shift returns the index of the bucket up to which a histogram has 900 of its 1000 observations.
+// The next bucket has another 60, and the one two further has the remaining 40.
 func shift(store int, ms int64) int { return int((int64(store) + ms/1000) % 8) }
 
 // counts returns the cumulative counts of the buckets of a histogram.
@@ -93,14 +94,15 @@ func p95(first float64, store int, ms int64) float64 {
 	return b[s] + (b[s+1]-b[s])*(50.0/60)
 }
 
-// p99 returns the 99th percentile of a histogram: rank 990 is 30 of 40 into the third bucket after shift.
+// p99 returns the 99th percentile of a histogram: rank 990 is 30 of 40 into the third bucket after
+// shift.
 func p99(first float64, store int, ms int64) float64 {
 	b, s := bounds(first), shift(store, ms)
 	return b[s+2] + (b[s+3]-b[s+2])*(30.0/40)
 }
 
-// Gauges returns the gauges that the exporter must expose for a store at an evaluation time, by name. A gauge whose
-// metrics the oracle does not have is missing.
+// Gauges returns the gauges that the exporter must expose for a store at an evaluation time, by
+// name. A gauge whose metrics the oracle does not have is missing.
 func Gauges(store int, at time.Time) map[string]float64 {
 	ms := max(0, at.UnixMilli())
 	usedBytes, availableBytes, totalBytes := number(used, store, ms), number(available, store, ms), number(capacity, store, ms)

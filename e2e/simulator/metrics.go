@@ -48,7 +48,8 @@ func (v Version) latencyBounds() []float64 {
 // lagBounds are the finite bounds of tikv_raftstore_log_lag, the same in every version.
 var lagBounds = []float64{2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 5120, 10240}
 
-// grpcTypes are the values of the label type of tikv_grpc_msg_duration_seconds. TiKV exports all from the start.
+// grpcTypes are the values of the label type of tikv_grpc_msg_duration_seconds. TiKV exports all
+// from the start.
 var grpcTypes = []string{
 	"invalid", "kv_get", "kv_scan", "kv_prewrite", "kv_pessimistic_lock", "kv_pessimistic_rollback", "kv_commit",
 	"kv_cleanup", "kv_batch_get", "kv_batch_get_command", "kv_batch_rollback", "kv_txn_heart_beat",

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package simulator serves the metrics pages of simulated TiKV stores, of a PD and of other processes.
+// Package simulator serves the metrics pages of simulated TiKV stores, of a PD and of other
+// processes.
 //
-// All values derive from a seed and the time since a store was started, so that the true rates of a store are known.
+// All values derive from a seed and the time since a store was started, so that the true rates of a
+// store are known.
 package simulator
 
 import (
@@ -18,8 +20,8 @@ import (
 	"time"
 )
 
-// Cluster is a simulated TiKV cluster. Its pages are /tikv/NAME for a store, /process/NAME for another process, and
-// /pd for PD. It is safe for concurrent use.
+// Cluster is a simulated TiKV cluster. Its pages are /tikv/NAME for a store, /process/NAME for
+// another process, and /pd for PD. It is safe for concurrent use.
 type Cluster struct {
 	seed uint64
 
@@ -62,7 +64,8 @@ type Truth struct {
 	Cores     float64
 }
 
-// Load is a stream of observations: Rate per second, with a log-logistic distribution around Median.
+// Load is a stream of observations: Rate per second, with a log-logistic distribution around
+// Median.
 type Load struct{ Rate, Median, Shape float64 }
 
 // below returns the share of observations that are at most bound.
@@ -140,7 +143,8 @@ func (c *Cluster) truth(name string, v Version) Truth {
 	return t
 }
 
-// AddProcess adds a process that is not a TiKV but exports CPU seconds too, such as a node exporter.
+// AddProcess adds a process that is not a TiKV but exports CPU seconds too, such as a node
+// exporter.
 func (c *Cluster) AddProcess(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command soak scrapes the exporter with many scrapers while its upstream fails at random and its configuration is
-// reloaded, and checks every gauge. It exits with status 1 if one is wrong.
+// Command soak scrapes the exporter with many scrapers while its upstream fails at random and its
+// configuration is reloaded, and checks every gauge. It exits with status 1 if one is wrong.
 package main
 
 import (
@@ -151,7 +151,8 @@ func (s *soak) run(ctx context.Context) error {
 	return s.report(start, s.ownMetrics(ctx))
 }
 
-// disturb scrapes for the duration of the soak while faults come and go and the configuration is reloaded.
+// disturb scrapes for the duration of the soak while faults come and go and the configuration is
+// reloaded.
 func (s *soak) disturb(ctx context.Context, exporter *stack.Process, file string) {
 	ctx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()

@@ -17,8 +17,8 @@ type Series struct {
 	Value  float64
 }
 
-// Query sends an instant query to the server at base without using code of the exporter. At is a Unix time, or "" for
-// the server's current time.
+// Query sends an instant query to the server at base without using code of the exporter. At is a
+// Unix time, or "" for the server's current time.
 func Query(ctx context.Context, client *http.Client, base, expression, at string) ([]Series, error) {
 	form := url.Values{"query": {expression}, "nocache": {"1"}} // Without nocache, VictoriaMetrics evaluates 30 s ago.
 	if at != "" {

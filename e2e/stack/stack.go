@@ -32,11 +32,13 @@ type Process struct {
 	log    *tail
 }
 
-// Prometheus and exporter-toolkit log the address at which they listen, so servers can listen on free ports.
+// Prometheus and exporter-toolkit log the address at which they listen, so servers can listen on
+// free ports.
 var listening = regexp.MustCompile(`msg="Listening on".* address=(127\.0\.0\.1:[0-9]+)`)
 
-// Start starts a server and waits until it logs the address at which it listens. If ctx ends before that, the server
-// is killed. What the server writes to its standard error is also written to cmd.Stderr if that is set.
+// Start starts a server and waits until it logs the address at which it listens. If ctx ends before
+// that, the server is killed. What the server writes to its standard error is also written to
+// cmd.Stderr if that is set.
 func Start(ctx context.Context, name string, cmd *exec.Cmd) (*Process, error) {
 	p, address, err := launch(name, cmd)
 	if err != nil {
@@ -59,7 +61,8 @@ func (p *Process) endedEarly() error {
 	return fmt.Errorf("%s ended before it listened: %w; its log:\n%s", p.Name, p.err, p.log)
 }
 
-// launch starts a server. If the server logs the address at which it listens, the channel receives that.
+// launch starts a server. If the server logs the address at which it listens, the channel receives
+// that.
 func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
 	tee := cmd.Stderr
 	cmd.Stderr = nil
@@ -157,7 +160,8 @@ type Target struct {
 	Labels        map[string]string
 }
 
-// Prometheus starts binary, a Prometheus, with its data under dir. It scrapes targets every interval.
+// Prometheus starts binary, a Prometheus, with its data under dir. It scrapes targets every
+// interval.
 func Prometheus(
 	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target,
 ) (*Process, error) {
@@ -170,7 +174,8 @@ func Prometheus(
 		"--web.listen-address=127.0.0.1:0"))
 }
 
-// VictoriaMetrics starts binary, a VictoriaMetrics, with its data under dir. It scrapes targets every interval.
+// VictoriaMetrics starts binary, a VictoriaMetrics, with its data under dir. It scrapes targets
+// every interval.
 func VictoriaMetrics(
 	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target,
 ) (*Process, error) {
@@ -222,7 +227,8 @@ func (p *Process) waitUntilListening(ctx context.Context, address string) error 
 	return nil
 }
 
-// FreeAddress returns an address on loopback with a free port, for servers that do not log which port they took.
+// FreeAddress returns an address on loopback with a free port, for servers that do not log which
+// port they took.
 func FreeAddress(ctx context.Context) (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -243,7 +249,8 @@ func prepare(binary, dir string, interval time.Duration, targets []Target) error
 
 const configFile = "prometheus.yml"
 
-// Retarget rewrites the configuration of the Prometheus that has its data under dir. On SIGHUP, Prometheus reads it.
+// Retarget rewrites the configuration of the Prometheus that has its data under dir. On SIGHUP,
+// Prometheus reads it.
 func Retarget(dir string, interval time.Duration, targets []Target) error {
 	return os.WriteFile(filepath.Join(dir, configFile), scrapeConfig(interval, targets), 0o644)
 }
@@ -282,8 +289,8 @@ func (t Target) write(b *bytes.Buffer) {
 	b.WriteString("}\n")
 }
 
-// Until calls done again and again until it returns true. If ctx ends before that, the error contains the last error
-// of done.
+// Until calls done again and again until it returns true. If ctx ends before that, the error
+// contains the last error of done.
 func Until(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -301,5 +308,6 @@ func Until(ctx context.Context, what string, done func(context.Context) (bool, e
 	}
 }
 
-// Host returns the host and port of a URL such as http://127.0.0.1:41234, as scrape configs want them.
+// Host returns the host and port of a URL such as http://127.0.0.1:41234, as scrape configs want
+// them.
 func Host(url string) string { return strings.TrimPrefix(url, "http://") }

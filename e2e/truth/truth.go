@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package truth lists what each gauge and query of the exporter is, written by hand and without the exporter's code.
+// Package truth lists what each gauge and query of the exporter is, written by hand and without the
+// exporter's code.
 //
-// It is the one list of gauges of the end-to-end tests: everything else that they need to know about gauges derives
-// from it. Check holds it against the exporter's catalog.
+// It is the one list of gauges of the end-to-end tests: everything else that they need to know
+// about gauges derives from it. Check holds it against the exporter's catalog.
 package truth
 
 import (
@@ -23,11 +24,12 @@ type Gauge struct {
 	// Query names the query that the gauge depends on: if it fails, the gauge is absent.
 	Query string
 
-	// Expr is the PromQL expression by which a person would query the gauge for one store. $target stands for the
-	// matchers of the store's target.
+	// Expr is the PromQL expression by which a person would query the gauge for one store. $target
+	// stands for the matchers of the store's target.
 	Expr string
 
-	// The gauge is absent for a TiKV 4.0, for a TiKV without requests, or for a TiKV that exports no capacity.
+	// The gauge is absent for a TiKV 4.0, for a TiKV without requests, or for a TiKV that exports
+	// no capacity.
 	AbsentOnV4, AbsentIdle, AbsentWithoutCapacity bool
 }
 
@@ -153,7 +155,8 @@ var Queries = []Query{
 
 var endOfQueries = previousLine()
 
-// previousLine returns the place of the line two lines above its caller, where a table of this file ends.
+// previousLine returns the place of the line two lines above its caller, where a table of this file
+// ends.
 func previousLine() string {
 	_, _, line, _ := runtime.Caller(1)
 	return fmt.Sprintf("e2e/truth/truth.go:%d", line-2)
@@ -190,7 +193,8 @@ func GaugesOf(query string) []string {
 	return Select(func(g Gauge) bool { return g.Query == query })
 }
 
-// Check returns an error that names each difference to the exporter's catalog, and the line to change.
+// Check returns an error that names each difference to the exporter's catalog, and the line to
+// change.
 func Check() error {
 	var gauges, queries, wantGauges, wantQueries []string
 	for _, g := range Gauges {

@@ -31,7 +31,8 @@ func Root(t testing.TB) string {
 	return ""
 }
 
-// Read returns the content of a file of the repository. The path is relative to the repository's root.
+// Read returns the content of a file of the repository. The path is relative to the repository's
+// root.
 func Read(t testing.TB, path string) string {
 	t.Helper()
 
@@ -56,7 +57,8 @@ var (
 	quotedName = regexp.MustCompile("`([^`]+)`")
 )
 
-// FirstCells returns the names in code quotes in the first column of the tables of a Markdown document.
+// FirstCells returns the names in code quotes in the first column of the tables of a Markdown
+// document.
 func FirstCells(document string) []string {
 	var names []string
 	for _, cell := range firstCell.FindAllStringSubmatch(document, -1) {
@@ -67,7 +69,8 @@ func FirstCells(document string) []string {
 	return names
 }
 
-// RequireSameSet fails the test unless the file documents each of the actual names exactly once, and no other name.
+// RequireSameSet fails the test unless the file documents each of the actual names exactly once,
+// and no other name.
 func RequireSameSet(t testing.TB, file string, documented, actual []string) {
 	t.Helper()
 

@@ -2,8 +2,8 @@
 
 // Command tikvsim serves the metrics pages of simulated TiKV stores and of their PD on loopback.
 //
-// The pages are /tikv/tikv-N, /process/node-exporter and /pd. POST /tikv/tikv-N?do=ACTION applies an action to a store:
-// idle, resume, stop, restart or drop-capacity.
+// The pages are /tikv/tikv-N, /process/node-exporter and /pd. POST /tikv/tikv-N?do=ACTION applies
+// an action to a store: idle, resume, stop, restart or drop-capacity.
 package main
 
 import (
