@@ -349,7 +349,8 @@ func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantS
 	exporter.log.wait(t, notReloadedMessage)
 	bad := scrape(t, exporter.url)
 	if clusters(bad) != 1 || bad[successful] != 0 || bad[timestamp] != before[timestamp] {
-		t.Errorf("after an invalid file: %d clusters, successful %g, at %g", clusters(bad), bad[successful], bad[timestamp])
+		t.Errorf("after an invalid file: %d clusters, successful %g, at %g",
+			clusters(bad), bad[successful], bad[timestamp])
 	}
 	if !regexp.MustCompile(`c\.yml:[0-9]+: `).MatchString(exporter.log.String()) {
 		t.Errorf("the log does not name the file and line of the mistake:\n%s", exporter.log)
@@ -360,11 +361,13 @@ func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantS
 	exporter.log.wait(t, reloadedMessage)
 	good := scrape(t, exporter.url)
 	if clusters(good) != 2 || good[successful] != 1 || good[timestamp] <= before[timestamp] {
-		t.Errorf("after a valid file: %d clusters, successful %g, at %g", clusters(good), good[successful], good[timestamp])
+		t.Errorf("after a valid file: %d clusters, successful %g, at %g",
+			clusters(good), good[successful], good[timestamp])
 	}
 	// Counters survive reloads.
 	if good[failures] <= bad[failures] || bad[failures] <= before[failures] {
-		t.Errorf("the failures counted are %g, %g and %g, want a growing count", before[failures], bad[failures], good[failures])
+		t.Errorf("the failures counted are %g, %g and %g, want a growing count",
+			before[failures], bad[failures], good[failures])
 	}
 }
 
@@ -404,8 +407,9 @@ func TestDNSFailure(t *testing.T) {
 		}
 		requireUnreachable(t, p)
 	}
-	if lines := exporter.log.matching("level=warn"); len(lines) != 1 || !strings.Contains(lines[0], lookupFailedMessage) {
-		t.Errorf("the warnings are %q, want one that contains %q", lines, lookupFailedMessage)
+	warnings := exporter.log.matching("level=warn")
+	if len(warnings) != 1 || !strings.Contains(warnings[0], lookupFailedMessage) {
+		t.Errorf("the warnings are %q, want one that contains %q", warnings, lookupFailedMessage)
 	}
 
 	names.set(host, true)

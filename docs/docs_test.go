@@ -169,7 +169,8 @@ func TestStoresDocument(t *testing.T) {
 
 // docs/design.md lists each package with its doc comment, which is one sentence.
 func TestDesignDocument(t *testing.T) {
-	list := exec.CommandContext(t.Context(), "go", "list", "-f", "{{if .GoFiles}}{{.ImportPath}}\t{{.Name}}\t{{.Doc}}{{end}}", "./...")
+	const format = "{{if .GoFiles}}{{.ImportPath}}\t{{.Name}}\t{{.Doc}}{{end}}"
+	list := exec.CommandContext(t.Context(), "go", "list", "-f", format, "./...")
 	list.Dir = doctest.Root(t)
 	out, err := list.Output()
 	if err != nil {

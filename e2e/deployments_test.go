@@ -75,21 +75,24 @@ func (d *deployments) addOperator(t *testing.T, namespace string, seed uint64) s
 	f := newFleetWithSeed(t, seed)
 	job := namespace + "-basic-tikv"
 	labels := map[string]string{
-		"tidb_cluster": namespace + "-basic", "cluster": "basic", "kubernetes_namespace": namespace, "component": "tikv",
+		"tidb_cluster": namespace + "-basic", "cluster": "basic",
+		"kubernetes_namespace": namespace, "component": "tikv",
 	}
 	var pd []string
 	for i := range 2 {
 		pod := fmt.Sprintf("basic-tikv-%d", i)
 		host := fmt.Sprintf("%s.basic-tikv-peer.%s.svc", pod, namespace)
 		f.addAs(stack.Target{Job: job, Instance: pod, Labels: labels}, pod, host+":20160", simulator.V7)
-		d.expect(namespace, strconv.Itoa(10+i), host+":20160", job, pod, fmt.Sprintf(`tidb_cluster="%s-basic"`, namespace))
-		pd = append(pd, fmt.Sprintf(
-			`{"store":{"id":%d,"address":"%[2]s:20160","status_address":"%[2]s:20180","state_name":"Up"},"status":{}}`, 10+i, host))
+		matcher := fmt.Sprintf(`tidb_cluster="%s-basic"`, namespace)
+		d.expect(namespace, strconv.Itoa(10+i), host+":20160", job, pod, matcher)
+		pd = append(pd, fmt.Sprintf(`{"store":{"id":%d,"address":"%[2]s:20160",`+
+			`"status_address":"%[2]s:20180","state_name":"Up"},"status":{}}`, 10+i, host))
 	}
 	pd = append(pd, `{"store":{"id":99,"address":"basic-tiflash-0:3930","state_name":"Up",`+
 		`"labels":[{"key":"engine","value":"tiflash"}]},"status":{}}`)
 	d.add(f)
-	return serve(t, respondWith(http.StatusOK, fmt.Sprintf(`{"count":%d,"stores":[%s]}`, len(pd), strings.Join(pd, ","))))
+	body := fmt.Sprintf(`{"count":%d,"stores":[%s]}`, len(pd), strings.Join(pd, ","))
+	return serve(t, respondWith(http.StatusOK, body))
 }
 
 // addPair adds a deployment that an HA pair of Prometheus servers scrapes: every series exists

@@ -29,6 +29,9 @@ type doctorCase struct {
 	fixed  string // The configuration after following the hint, unless the hint is about something else.
 }
 
+// checkLine is a line of the doctor command with the name of a check.
+var checkLine = regexp.MustCompile(`(?m)^  (?:ok  |warn|FAIL)  (\S+)`)
+
 // The doctor command names each mistake, and its hint fixes it.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
@@ -39,7 +42,7 @@ func TestDoctor(t *testing.T) {
 			if (err == nil) != tc.warns {
 				t.Errorf("the command ended with %v", err)
 			}
-			for _, check := range regexp.MustCompile(`(?m)^  (?:ok  |warn|FAIL)  (\S+)`).FindAllStringSubmatch(out, -1) {
+			for _, check := range checkLine.FindAllStringSubmatch(out, -1) {
 				checks[check[1]] = true
 			}
 			if !regexp.MustCompile(tc.want).MatchString(out) {

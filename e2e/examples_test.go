@@ -345,7 +345,8 @@ func checkPrometheusServers(t *testing.T, files map[string]string) error {
 	for file, want := range map[string]int{sidecarFile: 1, composeFile: 2} {
 		args, err := argsIn(files[file], "prometheus", "upstream", "federation")
 		if err != nil || len(args) != want {
-			mistakes = append(mistakes, err, fmt.Errorf("%s starts %d Prometheus servers, want %d", file, len(args), want))
+			err = errors.Join(err, fmt.Errorf("%s starts %d Prometheus servers, want %d", file, len(args), want))
+			mistakes = append(mistakes, err)
 		}
 		for _, arg := range slices.Concat(args...) {
 			flag, _, _ := strings.Cut(arg, "=")
@@ -507,7 +508,8 @@ func verifyUnit(t *testing.T, content string) error {
 	}
 
 	// systemd only warns about what it does not know.
-	if out, err := exec.CommandContext(t.Context(), systemd, "verify", unit).CombinedOutput(); err != nil || len(out) > 0 {
+	out, err := exec.CommandContext(t.Context(), systemd, "verify", unit).CombinedOutput()
+	if err != nil || len(out) > 0 {
 		return errors.Join(err, fmt.Errorf("systemd reports %s", out))
 	}
 	return nil

@@ -208,21 +208,21 @@ var responseFaults = []responseFault{
 	{
 		name:    "scalar",
 		query:   "cpu_seconds",
-		respond: respondWith(http.StatusOK, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"1"]}}`),
+		respond: respondWith(http.StatusOK, successWith(`{"resultType":"scalar","result":[1700000000,"1"]}`)),
 		reason:  "response",
 		message: "where a vector is wanted",
 	},
 	{
 		name:    "matrix",
 		query:   "cpu_seconds",
-		respond: respondWith(http.StatusOK, `{"status":"success","data":{"resultType":"matrix","result":[]}}`),
+		respond: respondWith(http.StatusOK, successWith(`{"resultType":"matrix","result":[]}`)),
 		reason:  "response",
 		message: "where a vector is wanted",
 	},
 	{
 		name:    "string",
 		query:   "cpu_seconds",
-		respond: respondWith(http.StatusOK, `{"status":"success","data":{"resultType":"string","result":[1700000000,"x"]}}`),
+		respond: respondWith(http.StatusOK, successWith(`{"resultType":"string","result":[1700000000,"x"]}`)),
 		reason:  "response",
 		message: malformedMessage,
 	},
@@ -458,7 +458,8 @@ func (f storeFault) fault() fault {
 			n.change.Store(&change{query: f.query, vector: f.change})
 		},
 		want: outcome{
-			absent: absent, firstStoreOnly: true, failed: failed, reason: f.reason, message: f.message, values: f.values,
+			absent: absent, firstStoreOnly: true, values: f.values,
+			failed: failed, reason: f.reason, message: f.message,
 		},
 	}
 }
@@ -918,6 +919,9 @@ func setBuckets(counts ...string) func([]sample) []sample {
 		return changed
 	}
 }
+
+// successWith returns a successful response with data.
+func successWith(data string) string { return `{"status":"success","data":` + data + `}` }
 
 // addField adds a field to a successful response.
 func addField(field string) func(body string) string {

@@ -125,7 +125,9 @@ clusters:
   rate_window: 10s
 `, upstream.URL, stores.String()))
 	federation := startFederation(t, exporter)
-	gauges := requireTruth(t, federation.URL, upstream.URL, kind.tolerance, func(federated) []subject { return subjects })
+	gauges := requireTruth(t, federation.URL, upstream.URL, kind.tolerance, func(federated) []subject {
+		return subjects
+	})
 
 	t.Run("versions and faults remove the gauges that depend on them", func(t *testing.T) {
 		for _, s := range fleetStores {
@@ -216,7 +218,9 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 // startFederation starts a Prometheus that scrapes the exporter.
 func startFederation(t *testing.T, e *exporter) *stack.Process {
 	t.Helper()
-	target := stack.Target{Job: "operator_store", Instance: "exporter:9820", Address: stack.Host(e.URL), Path: "/metrics"}
+	target := stack.Target{
+		Job: "operator_store", Instance: "exporter:9820", Address: stack.Host(e.URL), Path: "/metrics",
+	}
 	return startPrometheus(t, "federation", time.Second, target)
 }
 
@@ -294,7 +298,8 @@ func requireTruth(
 	return gauges
 }
 
-// nextScrape waits for a scrape of the exporter that is newer than last.
+// nextScrape waits for a scrape of the exporter that is newer than last, and in which every query
+// succeeded: on a busy machine, queries may time out.
 func nextScrape(t *testing.T, federation string, last federated) federated {
 	t.Helper()
 
@@ -302,9 +307,16 @@ func nextScrape(t *testing.T, federation string, last federated) federated {
 	until(t, "a scrape of the exporter", func(ctx context.Context) (bool, error) {
 		var err error
 		next, err = query(ctx, federation, `{__name__=~"operator_store_.+"}`, "")
-		return len(next) > 0 && next.latestEvaluation() > last.latestEvaluation(), err
+		return len(next) > 0 && next.latestEvaluation() > last.latestEvaluation() && next.everyUpstreamUp(), err
 	})
 	return next
+}
+
+// everyUpstreamUp reports whether every query of every cluster succeeded.
+func (f federated) everyUpstreamUp() bool {
+	return !slices.ContainsFunc(f, func(s stack.Series) bool {
+		return s.Labels["__name__"] == "operator_store_exporter_upstream_up" && s.Value != 1
+	})
 }
 
 // evaluationTime returns the time at which upstream evaluated the queries about a cluster, as the

@@ -99,8 +99,10 @@ func waitForRates(t *testing.T, upstream string, stores int) {
 
 	const expression = `count(` +
 		`rate(tikv_raftstore_log_lag_bucket{le="+Inf"}[1m]) > 0` +
-		` and on (job, instance) sum by (job, instance) (rate(tikv_grpc_msg_duration_seconds_bucket{le="+Inf"}[1m])) > 0` +
-		` and on (job, instance) rate(process_cpu_seconds_total[1m]))`
+		` and on (job, instance) ` +
+		`sum by (job, instance) (rate(tikv_grpc_msg_duration_seconds_bucket{le="+Inf"}[1m])) > 0` +
+		` and on (job, instance) ` +
+		`rate(process_cpu_seconds_total[1m]))`
 	until(t, fmt.Sprintf("upstream to have rates of %d stores", stores), func(ctx context.Context) (bool, error) {
 		s, err := query(ctx, upstream, expression, "")
 		if err == nil && len(s) == 1 {
@@ -260,7 +262,10 @@ func newCertificate(t *testing.T) certificate {
 	c := certificate{certFile: filepath.Join(dir, "cert.pem"), keyFile: filepath.Join(dir, "key.pem")}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	if err := errors.Join(os.WriteFile(c.certFile, certPEM, 0o600), os.WriteFile(c.keyFile, keyPEM, 0o600)); err != nil {
+	if err := errors.Join(
+		os.WriteFile(c.certFile, certPEM, 0o600),
+		os.WriteFile(c.keyFile, keyPEM, 0o600),
+	); err != nil {
 		t.Fatal(err)
 	}
 	c.Certificate, err = tls.X509KeyPair(certPEM, keyPEM)

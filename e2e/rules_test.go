@@ -68,9 +68,10 @@ clusters:
 	}
 	f.loadRules(t, text)
 	until(t, "upstream to have recorded the gauges of all stores", func(ctx context.Context) (bool, error) {
-		s, err := query(ctx, f.URL, fmt.Sprintf(`count(operator_store_cpu_percent) == %[1]d`+
-			` and count(operator_store_raft_lag) == %[1]d - 1 and count(operator_store_threads_cpu) == %[1]d`+
-			` and on () sum(rate(tikv_grpc_msg_duration_seconds_count{instance="idle:20180"}[10s])) == 0`, f.stores), "")
+		const expression = `count(operator_store_cpu_percent) == %[1]d` +
+			` and count(operator_store_raft_lag) == %[1]d - 1 and count(operator_store_threads_cpu) == %[1]d` +
+			` and on () sum(rate(tikv_grpc_msg_duration_seconds_count{instance="idle:20180"}[10s])) == 0`
+		s, err := query(ctx, f.URL, fmt.Sprintf(expression, f.stores), "")
 		return len(s) == 1, err
 	})
 
@@ -131,9 +132,11 @@ func (r rule) compare(t *testing.T, p page, upstream string) (values int, differ
 		differences = append(differences, fmt.Sprintf("%s: the rule has %v, the page %v", r.Record, result, exposed))
 	}
 	for _, s := range result {
-		series := fmt.Sprintf(`%s{address=%q, cluster=%q, store_id=""}`, r.Record, s.Labels["address"], r.Labels["cluster"])
+		const format = `%s{address=%q, cluster=%q, store_id=""}`
+		series := fmt.Sprintf(format, r.Record, s.Labels["address"], r.Labels["cluster"])
 		if v, ok := exposed[series]; !ok || math.Abs(v-s.Value) > 1e-9*math.Abs(v) {
-			differences = append(differences, fmt.Sprintf("%s: the rule has %v, the page %v of %v", series, s.Value, v, exposed))
+			differences = append(differences, fmt.Sprintf(
+				"%s: the rule has %v, the page %v of %v", series, s.Value, v, exposed))
 		}
 	}
 	return len(result), differences

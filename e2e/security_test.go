@@ -55,7 +55,9 @@ func TestSecretRotation(t *testing.T) {
 		{
 			name:   "bearer token",
 			config: "authorization: {credentials_file: %q}",
-			secret: func(r *http.Request) string { return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ") },
+			secret: func(r *http.Request) string {
+				return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+			},
 		},
 		{
 			name:   "header",
@@ -106,7 +108,9 @@ func newRotatingUpstream(t *testing.T) *rotatingUpstream {
 
 	dir := t.TempDir()
 	u := &rotatingUpstream{
-		caFile: filepath.Join(dir, "ca.pem"), certFile: filepath.Join(dir, "cert.pem"), keyFile: filepath.Join(dir, "key.pem"),
+		caFile:   filepath.Join(dir, "ca.pem"),
+		certFile: filepath.Join(dir, "cert.pem"),
+		keyFile:  filepath.Join(dir, "key.pem"),
 	}
 	u.Server = httptest.NewUnstartedServer(oracle.Oracle{Stores: 1})
 	u.Config.ErrorLog = log.New(io.Discard, "", 0) // It would have the failed handshakes.
@@ -135,7 +139,9 @@ func (u *rotatingUpstream) rotate(t *testing.T, withFiles bool) {
 		return
 	}
 
-	for file, from := range map[string]string{u.caFile: server.certFile, u.certFile: client.certFile, u.keyFile: client.keyFile} {
+	for file, from := range map[string]string{
+		u.caFile: server.certFile, u.certFile: client.certFile, u.keyFile: client.keyFile,
+	} {
 		content, err := os.ReadFile(from)
 		if err != nil {
 			t.Fatal(err)
@@ -151,8 +157,9 @@ func (u *rotatingUpstream) rotate(t *testing.T, withFiles bool) {
 func TestUpstreamCertificateRotation(t *testing.T) {
 	t.Parallel()
 	upstream := newRotatingUpstream(t)
-	exporter := startConfigured(t, clusterConfig(upstream.URL, fmt.Sprintf(
-		"tls_config: {ca_file: %q, cert_file: %q, key_file: %q}", upstream.caFile, upstream.certFile, upstream.keyFile)))
+	exporter := startConfigured(t, clusterConfig(upstream.URL,
+		fmt.Sprintf("tls_config: {ca_file: %q, cert_file: %q, key_file: %q}",
+			upstream.caFile, upstream.certFile, upstream.keyFile)))
 	if exporter.upstreamUp(t) != 1 {
 		t.Fatal("the certificates are rejected")
 	}

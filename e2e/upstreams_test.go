@@ -36,7 +36,8 @@ var imitatedUpstreams = []imitatedUpstream{
 		section: "Thanos",
 		param:   "partial_response=false",
 		refuse: respondWith(http.StatusInternalServerError, `{"status":"error","errorType":"internal","error":`+
-			`"expanding series: proxy Series(): rpc error: code = Unavailable desc = no such store: thanos-store:10901"}`),
+			`"expanding series: proxy Series(): rpc error: code = Unavailable `+
+			`desc = no such store: thanos-store:10901"}`),
 		reason:  "http",
 		message: "no such store",
 	},

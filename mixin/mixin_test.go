@@ -245,8 +245,12 @@ func (p panel) check(t *testing.T) {
 	if p.Type == "row" {
 		return
 	}
-	if p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != dataSource || len(p.Targets) == 0 {
-		t.Errorf("panel %q lacks a description, a unit, the data source or a target", p.Title)
+	if p.Description == "" || p.FieldConfig.Defaults.Unit == "" {
+		t.Errorf("panel %q lacks a description or a unit", p.Title)
+	}
+	if p.Datasource.UID != dataSource || len(p.Targets) == 0 {
+		t.Errorf("panel %q has the data source %q and %d targets, want %s and at least one",
+			p.Title, p.Datasource.UID, len(p.Targets), dataSource)
 	}
 	for _, target := range p.Targets {
 		if target.Datasource.UID != dataSource || target.RefID == "" {

@@ -66,7 +66,8 @@ func (d *demo) run(ctx context.Context, out io.Writer) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 
-	fmt.Fprintf(out, "Starting %d simulated TiKV stores, their Prometheus, the exporter and a federation Prometheus ...\n", stores)
+	fmt.Fprintf(out, "Starting %d simulated TiKV stores, their Prometheus, the exporter "+
+		"and a federation Prometheus ...\n", stores)
 	defer d.stop()
 	if err := d.start(ctx, dir); err != nil {
 		return err
@@ -172,7 +173,8 @@ func waitForTable(ctx context.Context, federation string) (table, error) {
 	err := stack.Until(ctx, "the federation Prometheus", func(ctx context.Context) (bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 		defer cancel()
-		result, err := stack.Query(ctx, http.DefaultClient, federation, `{__name__=~"operator_store_.+",address!=""}`, "")
+		const expression = `{__name__=~"operator_store_.+",address!=""}`
+		result, err := stack.Query(ctx, http.DefaultClient, federation, expression, "")
 		if err != nil {
 			return false, err
 		}

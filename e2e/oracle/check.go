@@ -94,6 +94,9 @@ func (c *cluster) check(v *Verdict, name string, stores int) {
 		return
 	}
 
+	wrong := func(format string, args ...any) {
+		v.Wrong = append(v.Wrong, fmt.Sprintf("%s at %s: ", name, c.evaluated)+fmt.Sprintf(format, args...))
+	}
 	for i := range stores {
 		key := ID(i) + " " + Address(i)
 		got := c.stores[key]
@@ -104,16 +107,16 @@ func (c *cluster) check(v *Verdict, name string, stores int) {
 			case !ok && c.explainsAbsence(gauge):
 				v.Absent++
 			case !ok:
-				v.Wrong = append(v.Wrong, fmt.Sprintf("%s of %s in %s is absent, though its query succeeded", gauge, key, name))
+				wrong("%s of %s is absent, though its query succeeded", gauge, key)
 			case math.Abs(value-want) > 1e-9*math.Abs(want):
-				v.Wrong = append(v.Wrong, fmt.Sprintf("%s of %s in %s at %s is %v, want %v", gauge, key, name, c.evaluated, value, want))
+				wrong("%s of %s is %v, want %v", gauge, key, value, want)
 			default:
 				v.Present++
 			}
 		}
 	}
 	for key := range c.stores {
-		v.Wrong = append(v.Wrong, fmt.Sprintf("%s has the store %q, which does not exist", name, strings.TrimSpace(key)))
+		wrong("the store %q does not exist", strings.TrimSpace(key))
 	}
 }
 

@@ -105,7 +105,9 @@ func p99(first float64, store int, ms int64) float64 {
 // name. A gauge whose metrics the oracle does not have is missing.
 func Gauges(store int, at time.Time) map[string]float64 {
 	ms := max(0, at.UnixMilli())
-	usedBytes, availableBytes, totalBytes := number(used, store, ms), number(available, store, ms), number(capacity, store, ms)
+	usedBytes := number(used, store, ms)
+	availableBytes := number(available, store, ms)
+	totalBytes := number(capacity, store, ms)
 
 	return map[string]float64{
 		"operator_store_up":                            1,

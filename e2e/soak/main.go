@@ -145,7 +145,9 @@ func (s *soak) run(ctx context.Context) error {
 		return err
 	}
 	s.heal(ctx)
-	if err := errors.Join(s.configure(file, 0), exporter.Signal(syscall.SIGHUP), s.waitForCompletePage(ctx)); err != nil {
+	if err := errors.Join(
+		s.configure(file, 0), exporter.Signal(syscall.SIGHUP), s.waitForCompletePage(ctx),
+	); err != nil {
 		return err
 	}
 	return s.report(start, s.ownMetrics(ctx))

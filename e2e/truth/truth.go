@@ -216,7 +216,7 @@ func Check() error {
 	}
 	for _, g := range Gauges {
 		if !slices.Contains(queries, g.Query) {
-			errs = append(errs, fmt.Errorf("%s: gauge %s depends on %q, which is not in Queries", endOfGauges, g.Name, g.Query))
+			errs = append(errs, fmt.Errorf("%s: %s depends on %q, which Queries lacks", endOfGauges, g.Name, g.Query))
 		}
 		if !strings.Contains(g.Expr, "$target") {
 			errs = append(errs, fmt.Errorf("%s: the expression of gauge %s lacks $target", endOfGauges, g.Name))
@@ -230,12 +230,12 @@ func compare(end, kind, table string, got, want []string) error {
 	var errs []error
 	for _, name := range want {
 		if !slices.Contains(got, name) {
-			errs = append(errs, fmt.Errorf("%s: the exporter has the %s %s: add a row to %s here", end, kind, name, table))
+			errs = append(errs, fmt.Errorf("%s: %s lacks the %s %s: add its row here", end, table, kind, name))
 		}
 	}
 	for _, name := range got {
 		if !slices.Contains(want, name) {
-			errs = append(errs, fmt.Errorf("%s: the exporter has no %s %s: remove its row from %s", end, kind, name, table))
+			errs = append(errs, fmt.Errorf("%s: the exporter has no %s %s: remove its row of %s", end, kind, name, table))
 		}
 	}
 	return errors.Join(errs...)
