@@ -38,9 +38,6 @@ func (r *Results) Succeeded(q *gauge.Query) bool { return len(r.runs[q].errs) ==
 // Answered reports whether upstream answered q for a target, possibly with nothing.
 func (r *Results) Answered(q *gauge.Query, t storematch.Identity) bool { return r.runs[q].answered(t) }
 
-// Ran reports whether a request of q was sent.
-func (r *Results) Ran(q *gauge.Query) bool { return r.runs[q].ran }
-
 // Responses returns what upstream returned about one target. It is nil if it is not known which replica to believe.
 func (r *Results) Responses(t storematch.Identity) gauge.Responses {
 	replica, ok := r.freshestReplica(t)
@@ -92,18 +89,21 @@ func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok boo
 // DuplicateTargets returns the label sets of the targets that share one identity, which is when a query that is not
 // aggregated has several series for it. It returns nil if the identity belongs to one target.
 func DuplicateTargets(responses gauge.Responses) []string {
+	var query *gauge.Query // Of several ones, the first by name: the text of a problem must not change at random.
 	for q, response := range responses {
-		if q.Shape != gauge.Raw || len(response.Samples) < 2 {
-			continue
+		if q.Shape == gauge.Raw && len(response.Samples) > 1 && (query == nil || q.Name < query.Name) {
+			query = q
 		}
-		targets := make([]string, len(response.Samples))
-		for i, sample := range response.Samples {
-			targets[i] = sample.Metric.String()
-		}
-		slices.Sort(targets)
-
-		return targets
+	}
+	if query == nil {
+		return nil
 	}
 
-	return nil
+	var targets []string
+	for _, sample := range responses[query].Samples {
+		targets = append(targets, sample.Metric.String())
+	}
+	slices.Sort(targets)
+
+	return targets
 }
