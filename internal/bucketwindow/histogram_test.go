@@ -14,149 +14,244 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
 )
 
-func layout(t testing.TB, les ...string) *bucketwindow.Layout {
-	t.Helper()
-	l, err := bucketwindow.NewLayout(les)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
+// nan marks a bucket that is not present.
+var nan = math.NaN()
 
-func TestLayout(t *testing.T) {
-	l := layout(t, "+Inf", "2", "0.5", "1.0", "1")
-	if got := l.Labels(); !slices.Equal(got, []string{"0.5", "1", "1.0", "2", "+Inf"}) || l.Unambiguous() {
-		t.Errorf("got %q, plain %v", got, l.Unambiguous())
-	}
-	for le, want := range map[string]int{"0.5": 0, "1": 1, "1.0": 1, "2": 2, "+Inf": 3} {
-		if got, ok := l.Index(le); !ok || got != want {
-			t.Errorf("%s is at %d, want %d", le, got, want)
-		}
-	}
-	if _, ok := l.Index("3"); ok {
-		t.Error("3 is there")
-	}
-	for _, les := range [][]string{{}, {"1", "2"}, {"x", "+Inf"}, {"", "+Inf"}, {"NaN", "+Inf"}} {
-		if _, err := bucketwindow.NewLayout(les); err == nil {
-			t.Errorf("%q is a layout", les)
-		}
-	}
-}
-
-// Cumulative counts of the bounds 1, 2, 4, 8, +Inf, NaN where a bucket is not there, and what can be told of them.
 func TestQuantile(t *testing.T) {
-	nan := math.NaN()
-	l := layout(t, "1", "2", "4", "8", "+Inf")
+	layout := newLayout(t, "1", "2", "4", "8", "+Inf")
 	for _, tc := range []struct {
 		name   string
 		phi    float64
-		counts [5]float64
+		counts [5]float64 // Cumulative counts of the layout's bounds; nan if the bucket is not present.
 		want   float64
 		ok     bool
 	}{
-		{"all are there", 0.95, [5]float64{0, 90, 100, 100, 100}, 3, true},
-		{"the two around it, the highest and the total suffice", 0.95, [5]float64{nan, 90, 100, 100, 100}, 3, true},
-		{"the highest is missing", 0.95, [5]float64{nan, 90, 100, nan, 100}, 0, false},
-		{"the total falls behind the highest", 0.95, [5]float64{nan, 90, 100, 100, 50}, 3, true},
-		{"the one below is missing", 0.95, [5]float64{0, nan, 100, 100, 100}, 0, false},
-		{"the total is missing", 0.95, [5]float64{0, 90, 100, 100, nan}, 0, false},
-		{"the lowest that is there reaches the rank", 0.95, [5]float64{nan, nan, 96, 100, 100}, 0, false},
-		{"the highest that is there does not", 0.95, [5]float64{0, 90, nan, 92, 100}, 0, false},
-		{"the first bucket of all", 0.5, [5]float64{100, nan, nan, 100, 100}, 0.5, true},
-		{"beyond the last bound", 0.95, [5]float64{0, 0, 0, 50, 100}, 8, true},
-		{"beyond the last bound, and some are missing", 0.95, [5]float64{nan, 0, 0, 50, 100}, 0, false},
-		{"no observations", 0.95, [5]float64{nan, nan, 0, 0, 0}, nan, true},
-		{"counts that fall, and all are there", 0.95, [5]float64{10, 5, 98, 100, 100}, 2 + 2*85.0/88, true},
-		{"counts that fall, and some are missing", 0.95, [5]float64{nan, 95, 90, 100, 100}, 0, false},
-		{"a rank on a bound, and all are there", 0.9, [5]float64{0, 90, 100, 100, 100}, 2, true},
-		{"a rank on a bound, and some are missing", 0.9, [5]float64{nan, 90, 100, 100, 100}, 0, false},
-		{"infinite counts", 0.9, [5]float64{0, 90, math.Inf(1), math.Inf(1), nan}, 0, false},
+		{
+			name: "all buckets", phi: 0.95,
+			counts: [5]float64{0, 90, 100, 100, 100},
+			want:   3, ok: true,
+		},
+		{
+			name: "two around the rank, the highest finite one, and +Inf", phi: 0.95,
+			counts: [5]float64{nan, 90, 100, 100, 100},
+			want:   3, ok: true,
+		},
+		{
+			name: "highest finite bucket missing", phi: 0.95,
+			counts: [5]float64{nan, 90, 100, nan, 100},
+		},
+		{
+			name: "+Inf counts less than the highest finite bucket", phi: 0.95,
+			counts: [5]float64{nan, 90, 100, 100, 50},
+			want:   3, ok: true,
+		},
+		{
+			name: "bucket below the rank missing", phi: 0.95,
+			counts: [5]float64{0, nan, 100, 100, 100},
+		},
+		{
+			name: "+Inf missing", phi: 0.95,
+			counts: [5]float64{0, 90, 100, 100, nan},
+		},
+		{
+			name: "lowest present bucket reaches the rank", phi: 0.95,
+			counts: [5]float64{nan, nan, 96, 100, 100},
+		},
+		{
+			name: "highest present bucket does not reach the rank", phi: 0.95,
+			counts: [5]float64{0, 90, nan, 92, 100},
+		},
+		{
+			name: "rank in the first bucket", phi: 0.5,
+			counts: [5]float64{100, nan, nan, 100, 100},
+			want:   0.5, ok: true,
+		},
+		{
+			name: "rank above the highest finite bound", phi: 0.95,
+			counts: [5]float64{0, 0, 0, 50, 100},
+			want:   8, ok: true,
+		},
+		{
+			name: "rank above the highest finite bound, a bucket missing", phi: 0.95,
+			counts: [5]float64{nan, 0, 0, 50, 100},
+		},
+		{
+			name: "no observations", phi: 0.95,
+			counts: [5]float64{nan, nan, 0, 0, 0},
+			want:   nan, ok: true,
+		},
+		{
+			name: "falling counts, all buckets", phi: 0.95,
+			counts: [5]float64{10, 5, 98, 100, 100},
+			want:   2 + 2*85.0/88, ok: true,
+		},
+		{
+			name: "falling counts, a bucket missing", phi: 0.95,
+			counts: [5]float64{nan, 95, 90, 100, 100},
+		},
+		{
+			name: "rank equal to a count, all buckets", phi: 0.9,
+			counts: [5]float64{0, 90, 100, 100, 100},
+			want:   2, ok: true,
+		},
+		{
+			name: "rank equal to a count, a bucket missing", phi: 0.9,
+			counts: [5]float64{nan, 90, 100, 100, 100},
+		},
+		{
+			name: "infinite counts", phi: 0.9,
+			counts: [5]float64{0, 90, math.Inf(1), math.Inf(1), nan},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := bucketwindow.New(l)
+			h := bucketwindow.New(layout)
 			for i, c := range tc.counts {
 				if !math.IsNaN(c) {
 					h.Add(i, c)
 				}
 			}
+
 			got, _, ok := h.Quantile(tc.phi)
-			if ok != tc.ok || ok && got != tc.want && !(math.IsNaN(got) && math.IsNaN(tc.want)) {
+			equal := got == tc.want || math.IsNaN(got) && math.IsNaN(tc.want)
+			if ok != tc.ok || ok && !equal {
 				t.Errorf("got %v, %v, want %v, %v", got, ok, tc.want, tc.ok)
 			}
 		})
 	}
 }
 
-// Whatever buckets are left of a histogram: if a quantile can be told of them, it is that of all buckets to the last bit, and
-// that of histogram_quantile as nearly as counts are.
-func TestFewBucketsTellWhatAllDo(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 1))
-	told := 0
-	for range 200_000 {
-		n := 2 + random.IntN(24)
-		les := make([]string, n)
-		counts := make([]float64, n)
-		bound, count := 0.00005, 0.0
-		for i := range n {
-			les[i] = strconv.FormatFloat(bound, 'g', -1, 64)
-			bound *= 2
-			switch random.IntN(4) {
-			case 0: // Nothing in this bucket.
-			case 1:
-				count += math.Floor(random.Float64() * 100)
-			default:
-				count += random.ExpFloat64() * 100
+// The span of buckets that the next scrape queries: those around the quantile, and one more if it is near to a bound.
+func TestQuantileSpan(t *testing.T) {
+	layout := newLayout(t, "1", "2", "4", "8", "16", "+Inf")
+	for _, tc := range []struct {
+		name   string
+		counts [6]float64
+		want   bucketwindow.Span
+	}{
+		{name: "in the middle of a bucket", counts: [6]float64{0, 0, 100, 100, 100, 100}, want: bucketwindow.Span{1, 2}},
+		{name: "near the lower bound", counts: [6]float64{0, 40, 100, 100, 100, 100}, want: bucketwindow.Span{0, 2}},
+		{name: "near the upper bound", counts: [6]float64{0, 0, 60, 100, 100, 100}, want: bucketwindow.Span{1, 3}},
+		{name: "in the first bucket", counts: [6]float64{100, 100, 100, 100, 100, 100}, want: bucketwindow.Span{0, 0}},
+		{name: "above the highest finite bound", counts: [6]float64{0, 0, 0, 0, 10, 100}, want: bucketwindow.Span{0, 5}},
+		{name: "falling counts", counts: [6]float64{20, 10, 100, 100, 100, 100}, want: bucketwindow.Span{0, 5}},
+		{name: "no observations", counts: [6]float64{}, want: bucketwindow.Span{5, 5}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := bucketwindow.New(layout)
+			for i, c := range tc.counts {
+				h.Add(i, c)
 			}
-			counts[i] = count
-		}
-		les[n-1] = "+Inf"
-		if random.IntN(4) == 0 { // It is counted before the others, or after them.
-			counts[n-1] = math.Max(0, counts[n-2]+random.NormFloat64())
-		}
-		l := layout(t, les...)
-		all, few := bucketwindow.New(l), bucketwindow.New(l)
-		buckets := make(promql.Buckets, 0, n)
-		for i, c := range counts {
-			all.Add(i, c)
-			bound, _ := strconv.ParseFloat(les[i], 64) // It is one.
-			buckets = append(buckets, promql.Bucket{UpperBound: bound, Count: c})
-			if random.IntN(3) > 0 {
-				few.Add(i, c)
+			if _, got, ok := h.Quantile(0.5); !ok || got != tc.want {
+				t.Errorf("got the span %v, %v, want %v", got, ok, tc.want)
 			}
-		}
-		phi := []float64{0.5, 0.95, 0.99}[random.IntN(3)]
-		want, needs, ok := all.Quantile(phi)
-		if !ok {
-			t.Fatalf("%v tell nothing", counts)
-		}
-		upstream, _, _, _, _, _ := promql.BucketQuantile(phi, slices.Clone(buckets))
-		if !same(want, upstream) && !(math.Abs(want-upstream) <= 1e-9*math.Abs(upstream)) {
-			t.Fatalf("%v of %v: %v, want %v", phi, counts, want, upstream)
-		}
-		if got, _, ok := few.Quantile(phi); ok {
-			told++
-			if !same(got, want) {
-				t.Fatalf("%v of %v: %v of few, %v of all", phi, counts, got, want)
-			}
-		}
-		window := bucketwindow.New(l)
-		for i := needs[0]; i <= needs[1]; i++ {
-			window.Add(i, counts[i])
-		}
-		for i := max(0, n-2); i < n; i++ {
-			if !window.Has(i) {
-				window.Add(i, counts[i])
-			}
-		}
-		if got, _, ok := window.Quantile(phi); !ok || !same(got, want) {
-			t.Fatalf("%v of %v: %v (%v) of those that are needed, %v of all", phi, counts, got, ok, want)
-		}
-	}
-	if told < 10_000 {
-		t.Errorf("few buckets told only %d times", told)
+		})
 	}
 }
 
+// Counts of the same bound, spelled in two ways, add up.
+func TestAddTwice(t *testing.T) {
+	h := bucketwindow.New(newLayout(t, "1", "1.0", "+Inf"))
+	if h.Has(0) {
+		t.Error("an empty histogram has a count")
+	}
+	h.Add(0, 5)
+	h.Add(0, 6)
+	h.Add(1, 12)
+	if v, _, ok := h.Quantile(0.5); !ok || v != 6.0/11 {
+		t.Errorf("the quantile is %v, %v, want that of 11 observations up to 1, 6/11", v, ok)
+	}
+	if got := h.Count(); got != 12 {
+		t.Errorf("the count is %v, want 12", got)
+	}
+}
+
+// randomHistogram returns a random layout with cumulative counts, as upstream may return them.
+func randomHistogram(random *rand.Rand) (les []string, counts []float64) {
+	n := 2 + random.IntN(24)
+	les, counts = make([]string, n), make([]float64, n)
+	bound, count := 0.00005, 0.0
+	for i := range n {
+		les[i] = strconv.FormatFloat(bound, 'g', -1, 64)
+		bound *= 2
+		switch random.IntN(4) {
+		case 0: // No observations in this bucket.
+		case 1:
+			count += math.Floor(random.Float64() * 100)
+		default:
+			count += random.ExpFloat64() * 100
+		}
+		counts[i] = count
+	}
+
+	les[n-1] = "+Inf"
+	if random.IntN(4) == 0 { // It was incremented before the others, or after them.
+		counts[n-1] = math.Max(0, counts[n-2]+random.NormFloat64())
+	}
+
+	return les, counts
+}
+
+// If some of the buckets determine a quantile, it equals that of all buckets to the last bit, and histogram_quantile of
+// PromQL within rounding errors. The buckets of the span always determine it.
+func TestSomeBucketsEqualAllBuckets(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	determined := 0
+	for range 200_000 {
+		les, counts := randomHistogram(random)
+		layout := newLayout(t, les...)
+		all, some := bucketwindow.New(layout), bucketwindow.New(layout)
+		buckets := make(promql.Buckets, 0, len(les))
+		for i, c := range counts {
+			all.Add(i, c)
+			if random.IntN(3) > 0 {
+				some.Add(i, c)
+			}
+			bound, err := strconv.ParseFloat(les[i], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			buckets = append(buckets, promql.Bucket{UpperBound: bound, Count: c})
+		}
+
+		phi := []float64{0.5, 0.95, 0.99}[random.IntN(3)]
+		want, span, ok := all.Quantile(phi)
+		if !ok {
+			t.Fatalf("all buckets of %v do not determine the quantile %v", counts, phi)
+		}
+		ofPromQL, _, _, _, _, _ := promql.BucketQuantile(phi, slices.Clone(buckets))
+		if !same(want, ofPromQL) && !(math.Abs(want-ofPromQL) <= 1e-9*math.Abs(ofPromQL)) {
+			t.Fatalf("the quantile %v of %v is %v, want %v", phi, counts, want, ofPromQL)
+		}
+
+		if got, _, ok := some.Quantile(phi); ok {
+			determined++
+			if !same(got, want) {
+				t.Fatalf("the quantile %v of %v is %v from some buckets, %v from all", phi, counts, got, want)
+			}
+		}
+		if got, _, ok := windowOf(layout, counts, span).Quantile(phi); !ok || !same(got, want) {
+			t.Fatalf("the quantile %v of %v is %v, %v from its window, %v from all buckets", phi, counts, got, ok, want)
+		}
+	}
+
+	if determined < 10_000 {
+		t.Errorf("some buckets determined the quantile only %d times", determined)
+	}
+}
+
+// windowOf returns the buckets of a span, the highest finite one, and +Inf.
+func windowOf(layout *bucketwindow.Layout, counts []float64, span bucketwindow.Span) bucketwindow.Histogram {
+	window := bucketwindow.New(layout)
+	for i, c := range counts {
+		if i >= span[0] && i <= span[1] || i >= len(counts)-2 {
+			window.Add(i, c)
+		}
+	}
+
+	return window
+}
+
+// same reports whether two numbers are equal to the last bit.
 func same(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
 
 func BenchmarkQuantile(b *testing.B) {
@@ -164,11 +259,11 @@ func BenchmarkQuantile(b *testing.B) {
 	for i := range 22 {
 		les = append(les, strconv.FormatFloat(0.00005*math.Pow(2, float64(i)), 'g', -1, 64))
 	}
-	l := layout(b, append(les, "+Inf")...)
-	h := bucketwindow.New(l)
+	h := bucketwindow.New(newLayout(b, append(les, "+Inf")...))
 	for i := range 23 {
 		h.Add(i, 1000*(1-math.Exp(-float64(i)/3)))
 	}
+
 	b.ReportAllocs()
 	for b.Loop() {
 		h.Quantile(0.99)

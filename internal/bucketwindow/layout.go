@@ -27,7 +27,7 @@ func NewLayout(les []string) (*Layout, error) {
 	for _, le := range les {
 		v, err := strconv.ParseFloat(le, 64)
 		if err != nil || math.IsNaN(v) {
-			return nil, fmt.Errorf("a bucket whose bound is not a number: le=%q", le)
+			return nil, fmt.Errorf("the response has a bucket whose bound is not a number: le=%q", le)
 		}
 		number[le] = v
 	}
@@ -43,7 +43,7 @@ func NewLayout(les []string) (*Layout, error) {
 	}
 
 	if len(l.bounds) == 0 || !math.IsInf(l.bounds[len(l.bounds)-1], 1) {
-		return nil, errors.New(`buckets, but not the one with le="+Inf"`)
+		return nil, errors.New(`the response has buckets, but not the one with le="+Inf"`)
 	}
 
 	return l, nil

@@ -316,7 +316,7 @@ func (l *Learner) histogram(samples []promql.Sample, layout *Layout, bounds []st
 	return h, nil
 }
 
-var errDuplicateBucket = errors.New("a bucket twice")
+var errDuplicateBucket = errors.New("the response has a bucket twice")
 
 // layoutOf returns the layout of samples that are all buckets of a histogram.
 func (l *Learner) layoutOf(samples []promql.Sample) (*Layout, error) {
