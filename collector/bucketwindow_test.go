@@ -23,8 +23,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// changingUpstream is an upstream whose stores have histograms that change from step to step, in every way in which real
-// ones do.
+// changingUpstream is an upstream whose stores have histograms that change from step to step, in
+// every way in which real ones do.
 type changingUpstream struct {
 	stores   []*changingStore
 	duration time.Duration // Of a bucket query.
@@ -34,7 +34,8 @@ type changingUpstream struct {
 	bucketSeries  int // In all responses to bucket queries.
 }
 
-// changingStore is one store of a changingUpstream. The latencies of its requests are around one bound.
+// changingStore is one store of a changingUpstream. The latencies of its requests are around one
+// bound.
 type changingStore struct {
 	instance  string
 	startTime float64
@@ -69,7 +70,8 @@ func (s *changingStore) restart(random *rand.Rand) {
 	s.les = append(s.les, "+Inf")
 }
 
-// step moves the store's latencies a little, and sometimes far. Sometimes the store restarts or is idle.
+// step moves the store's latencies a little, and sometimes far. Sometimes the store restarts or is
+// idle.
 func (s *changingStore) step(random *rand.Rand) {
 	s.center += 0.1*(8-s.center) + 0.3*random.NormFloat64()
 	switch random.IntN(100) {
@@ -183,7 +185,8 @@ func (u *changingUpstream) selectSamples(
 	return vector
 }
 
-// newChangingExporter returns an exporter of a cluster "c" with additional fields in YAML's flow style.
+// newChangingExporter returns an exporter of a cluster "c" with additional fields in YAML's flow
+// style.
 func newChangingExporter(t *testing.T, up *changingUpstream, fields string) *collector.Exporter {
 	t.Helper()
 	cfg, err := config.Load([]byte("clusters:\n- {name: c, upstream: {url: http://upstream}" + fields + "}\n"))
@@ -199,16 +202,16 @@ func newChangingExporter(t *testing.T, up *changingUpstream, fields string) *col
 	return e
 }
 
-// Step by step the stores change, restart or are idle. The gauges from windows of buckets equal those from all buckets, to
-// the last bit, and the number of queries stays bounded.
+// Step by step the stores change, restart or are idle. The gauges from windows of buckets equal
+// those from all buckets, to the last bit, and the number of queries stays bounded.
 func TestWindowsEqualAllBuckets(t *testing.T) {
 	const (
 		stores    = 60
 		steps     = 150
 		batchSize = 7 // In the case "small batches".
 
-		// Queries beyond one per batch: up to maxExtraQueries, four, for fewer buckets, one for the targets that need all
-		// buckets, and one for those whose windows were too narrow.
+		// Queries beyond one per batch: up to maxExtraQueries, four, for fewer buckets, one for the
+		// targets that need all buckets, and one for those whose windows were too narrow.
 		extraQueries = 4 + 1 + 1
 	)
 	type variant struct {
@@ -287,8 +290,8 @@ func differences(a, b string) string {
 	return strings.Join(lines, "\n")
 }
 
-// However slow upstream is, it gets no more queries than it may evaluate at once, and a few for fewer buckets. Smaller
-// batches would not run in parallel.
+// However slow upstream is, it gets no more queries than it may evaluate at once, and a few for
+// fewer buckets. Smaller batches would not run in parallel.
 func TestSlowUpstreamGetsFewQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const (

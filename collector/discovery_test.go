@@ -218,7 +218,8 @@ func querySuccess(t *testing.T, c prometheus.Collector, query string) string {
 	return ""
 }
 
-// PD's series end for a while when its leader changes. The stores keep their IDs for the lookback, which is two hours.
+// PD's series end for a while when its leader changes. The stores keep their IDs for the lookback,
+// which is two hours.
 func TestStoreIDsWhilePDSeriesAreMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := &fakeUpstream{targets: oneTarget, responses: map[string][]string{
@@ -242,7 +243,8 @@ func TestStoreIDsWhilePDSeriesAreMissing(t *testing.T) {
 	})
 }
 
-// If PD is gone, the stores that it returned last stay in use, and their age is exported and logged.
+// If PD is gone, the stores that it returned last stay in use, and their age is exported and
+// logged.
 func TestStoresOfUnreachablePD(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer

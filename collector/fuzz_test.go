@@ -14,8 +14,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// Whatever the selector and the targets are, each vector selector that is sent has the matchers of the configured
-// selector, and those of the target.
+// Whatever the selector and the targets are, each vector selector that is sent has the matchers of
+// the configured selector, and those of the target.
 func FuzzQueries(f *testing.F) {
 	f.Add(`{tidb_cluster="prod"}`, "tikv-0:20180", "tikv", "replica")
 	f.Add(`{a=~".*\"}) or vector(1) #", b!=""}`, "\"} or up{a=\"", "\\", "le")

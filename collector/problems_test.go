@@ -21,7 +21,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/report"
 )
 
-// A problem is logged when it occurs and when it is resolved, but not more than once in ten minutes.
+// A problem is logged when it occurs and when it is resolved, but not more than once in ten
+// minutes.
 func TestProblemLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -266,7 +267,8 @@ func TestFailureCountersAtZero(t *testing.T) {
 	}
 }
 
-// failures returns the counters query_failures_total of cluster "c" that are not zero, by query and reason.
+// failures returns the counters query_failures_total of cluster "c" that are not zero, by query and
+// reason.
 func failures(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
 	counters := map[string]float64{}

@@ -17,7 +17,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// A report never lacks anything, and is not late, because upstream does not report the URL of its own pages.
+// A report never lacks anything, and is not late, because upstream does not report the URL of its
+// own pages.
 func TestReportExternalURL(t *testing.T) {
 	for _, tc := range []struct {
 		name    string

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Which scrapes share the requests of another one is tested in internal/scrape. This test counts the requests.
+// Which scrapes share the requests of another one is tested in internal/scrape. This test counts
+// the requests.
 func TestConcurrentScrapes(t *testing.T) {
 	for _, tc := range []struct {
 		name         string

@@ -36,7 +36,8 @@ func FuzzQuantile(f *testing.F) {
 	})
 }
 
-// parseBuckets reads buckets written as LE:COUNT,LE:COUNT. It is not ok if they are not what a histogram can have.
+// parseBuckets reads buckets written as LE:COUNT,LE:COUNT. It is not ok if they are not what a
+// histogram can have.
 func parseBuckets(list string) (les []string, counts map[float64]float64, ok bool) {
 	counts = map[float64]float64{}
 	for _, item := range strings.Split(list, ",") {
@@ -62,7 +63,8 @@ func parseBuckets(list string) (les []string, counts map[float64]float64, ok boo
 	return les, counts, true
 }
 
-// quantileOf returns the 99th percentile, as the exporter does. It is not ok if the gauge is absent.
+// quantileOf returns the 99th percentile, as the exporter does. It is not ok if the gauge is
+// absent.
 func quantileOf(les []string, counts map[float64]float64) (float64, bool) {
 	layout, err := bucketwindow.NewLayout(les)
 	if err != nil {
@@ -80,10 +82,11 @@ func quantileOf(les []string, counts map[float64]float64) (float64, bool) {
 	return v, ok && !math.IsNaN(v) && !math.IsInf(v, 0)
 }
 
-// documentedQuantile is histogram_quantile as PromQL's documentation defines it: it interpolates linearly within the
-// bucket that the rank falls into. The lower bound of the first bucket is 0 if its upper bound is positive. If the rank
-// falls into the bucket +Inf, the result is the highest finite bound. There is no result without observations, with
-// fewer than two buckets, or without +Inf. A count that falls counts as the one before.
+// documentedQuantile is histogram_quantile as PromQL's documentation defines it: it interpolates
+// linearly within the bucket that the rank falls into. The lower bound of the first bucket is 0 if
+// its upper bound is positive. If the rank falls into the bucket +Inf, the result is the highest
+// finite bound. There is no result without observations, with fewer than two buckets, or without
+// +Inf. A count that falls counts as the one before.
 func documentedQuantile(phi float64, counts map[float64]float64) (float64, bool) {
 	var bounds []float64
 	for b := range counts {

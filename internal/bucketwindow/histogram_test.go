@@ -120,7 +120,8 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-// The span of buckets that the next scrape queries: those around the quantile, and one more if it is near to a bound.
+// The span of buckets that the next scrape queries: those around the quantile, and one more if it
+// is near to a bound.
 func TestQuantileSpan(t *testing.T) {
 	layout := newLayout(t, "1", "2", "4", "8", "16", "+Inf")
 	for _, tc := range []struct {
@@ -191,8 +192,8 @@ func randomHistogram(random *rand.Rand) (les []string, counts []float64) {
 	return les, counts
 }
 
-// If some of the buckets determine a quantile, it equals that of all buckets to the last bit, and histogram_quantile of
-// PromQL within rounding errors. The buckets of the span always determine it.
+// If some of the buckets determine a quantile, it equals that of all buckets to the last bit, and
+// histogram_quantile of PromQL within rounding errors. The buckets of the span always determine it.
 func TestSomeBucketsEqualAllBuckets(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	determined := 0

@@ -56,8 +56,8 @@ func targetsNamed(prefix string, n int) []storematch.Identity {
 // counts are cumulative counts by the label le.
 type counts map[string]float64
 
-// The bounds of the histograms are 1, 2, 4, 8, 16 and 32. In the middle of each bucket, the window has the bucket's two
-// bounds, and always 32 and +Inf.
+// The bounds of the histograms are 1, 2, 4, 8, 16 and 32. In the middle of each bucket, the window
+// has the bucket's two bounds, and always 32 and +Inf.
 var (
 	medianAt3  = counts{"1": 0, "2": 0, "4": 100, "8": 100, "16": 100, "32": 100, "+Inf": 100}
 	windowAt3  = []string{"+Inf", "2", "32", "4"}
@@ -516,7 +516,8 @@ func TestLearnBatchSize(t *testing.T) {
 	}
 }
 
-// Targets with different windows get queries of their own if the buckets that this saves cost more than a query.
+// Targets with different windows get queries of their own if the buckets that this saves cost more
+// than a query.
 func TestGroupTargets(t *testing.T) {
 	low, high := targetsNamed("a", 100), targetsNamed("b", 100)
 	all := slices.Concat(low, high)
@@ -563,8 +564,8 @@ func learnBucketCost(l *bucketwindow.Learner, cost time.Duration) {
 	}
 }
 
-// However many different windows there are and however expensive buckets are, there are at most four queries more than
-// the targets need.
+// However many different windows there are and however expensive buckets are, there are at most
+// four queries more than the targets need.
 func TestGroupsAreBounded(t *testing.T) {
 	const extraQueries = 4
 	var les []string

@@ -92,7 +92,8 @@ func (f *fakeUpstream) expressions(text string) []string {
 	return matching
 }
 
-// parseVector reads samples written as NAME=VALUE,NAME=VALUE NUMBER. Samples without a job are of the job tikv.
+// parseVector reads samples written as NAME=VALUE,NAME=VALUE NUMBER. Samples without a job are of
+// the job tikv.
 func parseVector(samples ...string) promql.Vector {
 	var vector promql.Vector
 	for _, text := range samples {

@@ -19,8 +19,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// Whatever the names of the targets, no matcher is larger than what every upstream looks up as a set, and every query
-// names every target exactly once.
+// Whatever the names of the targets, no matcher is larger than what every upstream looks up as a
+// set, and every query names every target exactly once.
 func TestMatchersStayWithinBounds(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -97,7 +97,8 @@ func TestMatchersStayWithinBounds(t *testing.T) {
 	}
 }
 
-// checkMatchers verifies the size of an expression's matchers, and returns the alternatives of the label instance.
+// checkMatchers verifies the size of an expression's matchers, and returns the alternatives of the
+// label instance.
 func checkMatchers(t *testing.T, expression string) (instances []string) {
 	t.Helper()
 	const (
@@ -150,7 +151,8 @@ func TestMatchersOfSeveralSelectors(t *testing.T) {
 	}
 }
 
-// The expressions that are sent for one query, with the selector, the targets, the replica labels and the rate window.
+// The expressions that are sent for one query, with the selector, the targets, the replica labels
+// and the rate window.
 func TestExpressions(t *testing.T) {
 	selector := []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "tidb_cluster", "x")}
 	custom := func(expression string) *gauge.Query {

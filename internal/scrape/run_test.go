@@ -84,7 +84,8 @@ func histogram(instance string) []string {
 	}
 }
 
-// A target whose window turns out too narrow is queried for all of its buckets within the same scrape.
+// A target whose window turns out too narrow is queried for all of its buckets within the same
+// scrape.
 func TestTooNarrowWindowIsQueriedAgain(t *testing.T) {
 	const (
 		allBuckets = `tikv_raftstore_log_lag_bucket{instance="a:1",job="tikv"}`

@@ -22,7 +22,8 @@ func withTimeout(ctx context.Context, timeout time.Duration) (context.Context, c
 	return context.WithTimeout(ctx, timeout)
 }
 
-// Two scrapes share a call if it ends by the deadline of the second one, and has at least half of its time.
+// Two scrapes share a call if it ends by the deadline of the second one, and has at least half of
+// its time.
 func TestSharer(t *testing.T) {
 	for _, tc := range []struct {
 		name        string
