@@ -25,6 +25,7 @@ func (c *cluster) assemble(state *discovery.State, results *scrape.Results) *rep
 
 	a := assembly{cluster: c, results: results, report: r}
 	a.addDiscoveryProblems(state)
+
 	seen := map[storematch.Store]bool{}
 	for _, m := range state.Matches {
 		labels := storematch.Store{ID: m.Store.ID, Address: m.Store.Address}

@@ -90,6 +90,7 @@ func (s *changingStore) step(random *rand.Rand) {
 	if random.IntN(30) == 0 {
 		return // Idle.
 	}
+
 	total := math.Floor(random.ExpFloat64() * 1000)
 	for i := range s.les {
 		s.counts[i] = math.Floor(total / (1 + math.Exp(2*(s.center-float64(i)))))
@@ -163,6 +164,7 @@ func (u *changingUpstream) selectSamples(
 	}
 
 	var vector promql.Vector
+
 	add := func(l labels.Labels, v float64) {
 		if matches(l, "job") && matches(l, "instance") && matches(l, "le") {
 			vector = append(vector, promql.Sample{Metric: l, F: v, T: at.UnixMilli()})
@@ -233,10 +235,12 @@ func TestWindowsEqualAllBuckets(t *testing.T) {
 	variants := []*variant{all, windows, small}
 
 	random := rand.New(rand.NewPCG(7, 7))
+
 	up := newChangingUpstream(stores, random)
 	for _, v := range variants {
 		v.exporter = newChangingExporter(t, up, v.fields)
 	}
+
 	for step := range steps {
 		for _, s := range up.stores {
 			s.step(random)
@@ -265,8 +269,9 @@ func TestWindowsEqualAllBuckets(t *testing.T) {
 	}
 
 	if small.bucketSeries*2 > all.bucketSeries {
-		t.Errorf("small batches selected %d series, want less than half of all, %d", small.bucketSeries, all.bucketSeries)
+		t.Errorf("small batches selected %d series, want less than half of %d", small.bucketSeries, all.bucketSeries)
 	}
+
 	for _, v := range variants {
 		t.Logf("%s: %d bucket queries, %d series", v.name, v.bucketQueries, v.bucketSeries)
 	}
@@ -281,6 +286,7 @@ func differences(a, b string) string {
 			lines = append(lines, "+ "+l)
 		}
 	}
+
 	for _, l := range linesB {
 		if !slices.Contains(linesA, l) {
 			lines = append(lines, "- "+l)
@@ -299,6 +305,7 @@ func TestSlowUpstreamGetsFewQueries(t *testing.T) {
 			concurrency  = 8
 			extraQueries = 4 + 2 // For fewer buckets, and for stores that need all buckets.
 		)
+
 		random := rand.New(rand.NewPCG(3, 3))
 		up := newChangingUpstream(stores, random)
 		up.duration = time.Second

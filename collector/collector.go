@@ -103,6 +103,7 @@ func describe(ch chan<- *prometheus.Desc, clusters []*cluster, failures *failure
 		}
 	}
 	ch <- descInfo
+
 	for _, d := range selfDescs {
 		ch <- d
 	}
@@ -118,6 +119,7 @@ func (s *Scrape) Collect(ch chan<- prometheus.Metric) {
 		if r == nil {
 			continue
 		}
+
 		for _, store := range r.Stores {
 			collectStore(ch, r.Cluster, store, s.clusters[i].descs)
 		}

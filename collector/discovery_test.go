@@ -209,6 +209,7 @@ func TestStoresFromPD(t *testing.T) {
 // querySuccess returns the value of the metric query_success of a query; "" if there is none.
 func querySuccess(t *testing.T, c prometheus.Collector, query string) string {
 	t.Helper()
+
 	for _, line := range series(t, c, "operator_store_exporter_query_success") {
 		if labels, value, _ := strings.Cut(line, "} "); strings.Contains(labels, fmt.Sprintf("query=%q", query)) {
 			return value
@@ -279,6 +280,7 @@ func TestStoresOfUnreachablePD(t *testing.T) {
 		if want := `operator_store_exporter_upstream_up{cluster="c"} 1`; !slices.Equal(upstreamUp, []string{want}) {
 			t.Errorf("got %q, want %q, because PD is not upstream", upstreamUp, want)
 		}
+
 		for _, text := range []string{
 			"query=pd", "reason=connection", "GET http://pd", "connection refused",
 			"the stores that PD returned 1h0m0s ago stay in use",

@@ -167,6 +167,7 @@ func (e *Exporter) Report(ctx context.Context, names ...string) ([]report.Report
 
 	short, cancel := context.WithTimeout(ctx, externalURLTimeout)
 	defer cancel()
+
 	urls := make([]string, len(clusters))
 	var group sync.WaitGroup
 	for i, c := range clusters {

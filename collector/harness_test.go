@@ -333,6 +333,7 @@ func scrape(ctx context.Context, t *testing.T, e *collector.Exporter) *collector
 // storeGauges returns the series of the built-in gauges in exposition format, one line each.
 func storeGauges(t *testing.T, c prometheus.Collector) string {
 	t.Helper()
+
 	var names []string
 	for _, g := range gauge.Builtin() {
 		names = append(names, g.Name)

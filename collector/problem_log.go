@@ -52,6 +52,7 @@ func (l *problemLog) log(problems []report.Problem, now time.Time) {
 		if !isNew {
 			continue
 		}
+
 		_ = level.Warn(l.logger).Log(append([]any{"msg", p.Message()}, p.LogFields()...)...)
 		for _, key := range p.Keys() {
 			l.entries[key] = &logEntry{problem: p, loggedAt: now, open: true}

@@ -68,6 +68,7 @@ func TestProblemLog(t *testing.T) {
 			if !strings.HasPrefix(got, step.want+" ") || strings.Count(got, "\n") > 0 {
 				t.Errorf("%s: the log has %q, want one line that begins with %q", step.name, got, step.want)
 			}
+
 			for _, field := range []string{
 				" cluster=c ", " query=storage_commands,cpu_quota ", " reason=http ",
 				` err="POST http://upstream: 500 Internal Server Error`, ` hint="try again"`,
@@ -271,6 +272,7 @@ func TestFailureCountersAtZero(t *testing.T) {
 // reason.
 func failures(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
+
 	counters := map[string]float64{}
 	for _, line := range series(t, c, "operator_store_exporter_query_failures_total") {
 		var (

@@ -68,6 +68,7 @@ func TestConcurrencyLimit(t *testing.T) {
 		var done sync.WaitGroup
 		done.Go(func() { scrape(t.Context(), t, e) })
 		synctest.Wait()
+
 		running := 0
 		for _, r := range up.received()[before:] {
 			if r.query != "up" {
@@ -154,6 +155,7 @@ func TestEvaluationTimeIsUpstreams(t *testing.T) {
 		if len(requests) != queriesPerBatch(t) {
 			t.Errorf("the scrape sends %d requests, want %d", len(requests), queriesPerBatch(t))
 		}
+
 		for _, r := range requests {
 			if r.query != "up" && !r.at.Equal(want) {
 				t.Errorf("query %q is evaluated at %s, want %s", r.query, r.at, want)

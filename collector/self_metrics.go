@@ -45,6 +45,7 @@ func collectSelf(ch chan<- prometheus.Metric, r *report.Report) {
 		ch <- newGauge(descQueryDuration, q.Duration.Seconds(), r.Cluster, q.Name)
 	}
 	ch <- newGauge(descUpstreamUp, boolValue(r.UpstreamUp), r.Cluster)
+
 	for _, url := range r.Servers {
 		ch <- newGauge(descServing, boolValue(url == r.ActiveServer), r.Cluster, url)
 	}

@@ -82,6 +82,7 @@ func TestConcurrentScrapes(t *testing.T) {
 func TestCanceledScrapeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := &fakeUpstream{targets: oneTarget, blocked: map[string]chan struct{}{"storage_commands": nil}}
+
 		e := newExporter(t, up, "")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		done := make(chan struct{})

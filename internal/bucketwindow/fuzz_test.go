@@ -70,6 +70,7 @@ func quantileOf(les []string, counts map[float64]float64) (float64, bool) {
 	if err != nil {
 		return 0, false
 	}
+
 	h := bucketwindow.New(layout)
 	for _, le := range les {
 		i, _ := layout.Index(le)
@@ -114,6 +115,7 @@ func documentedQuantile(phi float64, counts map[float64]float64) (float64, bool)
 	for i < n-1 && cumulative[i] < rank {
 		i++
 	}
+
 	switch {
 	case i == n-1:
 		return bounds[n-2], true

@@ -123,19 +123,21 @@ func TestQuantile(t *testing.T) {
 // The span of buckets that the next scrape queries: those around the quantile, and one more if it
 // is near to a bound.
 func TestQuantileSpan(t *testing.T) {
+	type span = bucketwindow.Span
+
 	layout := newLayout(t, "1", "2", "4", "8", "16", "+Inf")
 	for _, tc := range []struct {
 		name   string
 		counts [6]float64
-		want   bucketwindow.Span
+		want   span
 	}{
-		{name: "in the middle of a bucket", counts: [6]float64{0, 0, 100, 100, 100, 100}, want: bucketwindow.Span{1, 2}},
-		{name: "near the lower bound", counts: [6]float64{0, 40, 100, 100, 100, 100}, want: bucketwindow.Span{0, 2}},
-		{name: "near the upper bound", counts: [6]float64{0, 0, 60, 100, 100, 100}, want: bucketwindow.Span{1, 3}},
-		{name: "in the first bucket", counts: [6]float64{100, 100, 100, 100, 100, 100}, want: bucketwindow.Span{0, 0}},
-		{name: "above the highest finite bound", counts: [6]float64{0, 0, 0, 0, 10, 100}, want: bucketwindow.Span{0, 5}},
-		{name: "falling counts", counts: [6]float64{20, 10, 100, 100, 100, 100}, want: bucketwindow.Span{0, 5}},
-		{name: "no observations", counts: [6]float64{}, want: bucketwindow.Span{5, 5}},
+		{name: "in the middle of a bucket", counts: [6]float64{0, 0, 100, 100, 100, 100}, want: span{1, 2}},
+		{name: "near the lower bound", counts: [6]float64{0, 40, 100, 100, 100, 100}, want: span{0, 2}},
+		{name: "near the upper bound", counts: [6]float64{0, 0, 60, 100, 100, 100}, want: span{1, 3}},
+		{name: "in the first bucket", counts: [6]float64{100, 100, 100, 100, 100, 100}, want: span{0, 0}},
+		{name: "above the highest finite bound", counts: [6]float64{0, 0, 0, 0, 10, 100}, want: span{0, 5}},
+		{name: "falling counts", counts: [6]float64{20, 10, 100, 100, 100, 100}, want: span{0, 5}},
+		{name: "no observations", counts: [6]float64{}, want: span{5, 5}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := bucketwindow.New(layout)
@@ -174,6 +176,7 @@ func randomHistogram(random *rand.Rand) (les []string, counts []float64) {
 	for i := range n {
 		les[i] = strconv.FormatFloat(bound, 'g', -1, 64)
 		bound *= 2
+
 		switch random.IntN(4) {
 		case 0: // No observations in this bucket.
 		case 1:
@@ -199,6 +202,7 @@ func TestSomeBucketsEqualAllBuckets(t *testing.T) {
 	determined := 0
 	for range 200_000 {
 		les, counts := randomHistogram(random)
+
 		layout := newLayout(t, les...)
 		all, some := bucketwindow.New(layout), bucketwindow.New(layout)
 		buckets := make(promql.Buckets, 0, len(les))
@@ -260,12 +264,14 @@ func BenchmarkQuantile(b *testing.B) {
 	for i := range 22 {
 		les = append(les, strconv.FormatFloat(0.00005*math.Pow(2, float64(i)), 'g', -1, 64))
 	}
+
 	h := bucketwindow.New(newLayout(b, append(les, "+Inf")...))
 	for i := range 23 {
 		h.Add(i, 1000*(1-math.Exp(-float64(i)/3)))
 	}
 
 	b.ReportAllocs()
+
 	for b.Loop() {
 		h.Quantile(0.99)
 	}

@@ -35,6 +35,7 @@ func NewLayout(les []string) (*Layout, error) {
 	slices.SortFunc(l.labels, func(a, b string) int {
 		return cmp.Or(cmp.Compare(number[a], number[b]), strings.Compare(a, b))
 	})
+
 	for _, le := range l.labels {
 		if len(l.bounds) == 0 || number[le] != l.bounds[len(l.bounds)-1] {
 			l.bounds = append(l.bounds, number[le])

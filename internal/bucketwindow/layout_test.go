@@ -29,6 +29,7 @@ func TestLayout(t *testing.T) {
 	if l.Unambiguous() {
 		t.Error("the layout is unambiguous, although 1 is spelled in two ways")
 	}
+
 	for le, want := range map[string]int{"0.5": 0, "1": 1, "1.0": 1, "2": 2, "+Inf": 3} {
 		if got, ok := l.Index(le); !ok || got != want {
 			t.Errorf("le=%q has the position %d, %v, want %d", le, got, ok, want)

@@ -180,6 +180,7 @@ func (w window) addTo(les map[string]bool) {
 			les[le] = true
 		}
 	}
+
 	for _, le := range labels[max(0, len(labels)-2):] {
 		les[le] = true
 	}
@@ -223,6 +224,7 @@ var ErrTooNarrow = errors.New("the queried buckets do not determine the quantile
 func (l *Learner) Read(r Reading) (map[string]Histogram, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	before := l.windows[r.Target]
 	histograms, now, err := l.read(r, before)
 	switch {
@@ -259,6 +261,7 @@ func (l *Learner) read(r Reading, before window) (map[string]Histogram, window, 
 		if err != nil {
 			return nil, window{}, err
 		}
+
 		for _, phi := range l.opts.Quantiles {
 			_, span, ok := h.Quantile(phi)
 			if !ok && r.Bounds != nil {
@@ -306,6 +309,7 @@ func (l *Learner) histogram(samples []promql.Sample, layout *Layout, bounds []st
 		}
 		h.Add(i, s.F)
 	}
+
 	for _, le := range bounds {
 		// A batch selects the union of the windows of its targets: a bound may be another layout's.
 		if i, ok := layout.Index(le); ok && !h.Has(i) {
@@ -325,6 +329,7 @@ func (l *Learner) layoutOf(samples []promql.Sample) (*Layout, error) {
 		les[i] = s.Metric.Get(model.BucketLabel)
 	}
 	slices.Sort(les)
+
 	for i := 1; i < len(les); i++ {
 		if les[i] == les[i-1] {
 			return nil, errDuplicateBucket

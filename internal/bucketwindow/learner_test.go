@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,9 @@ func newLearner(change func(*bucketwindow.Options)) *bucketwindow.Learner {
 		MaxBatchSize: 250,
 		Concurrency:  8,
 		RateWindow:   rateWindow,
-		Split:        func(targets []storematch.Identity) [][]storematch.Identity { return [][]storematch.Identity{targets} },
+		Split: func(targets []storematch.Identity) [][]storematch.Identity {
+			return [][]storematch.Identity{targets}
+		},
 	}
 	if change != nil {
 		change(&opts)
@@ -95,6 +98,7 @@ func reading(target storematch.Identity, c counts) bucketwindow.Reading {
 // learn lets a learner read all buckets of targets.
 func learn(t *testing.T, l *bucketwindow.Learner, targets []storematch.Identity, c counts) {
 	t.Helper()
+
 	for _, target := range targets {
 		if _, err := l.Read(reading(target, c)); err != nil {
 			t.Fatal(err)
@@ -450,6 +454,7 @@ func checkBatches(
 	t *testing.T, name string, batches []bucketwindow.Batch, targets []storematch.Identity, want []int,
 ) {
 	t.Helper()
+
 	var (
 		sizes []int
 		named []storematch.Identity
@@ -481,10 +486,10 @@ func TestLearnBatchSize(t *testing.T) {
 		durations   []time.Duration
 		want        int // Batches of the plan after queries that took durations, one per plan.
 	}{
-		{name: "initially, batches are as large as possible", want: 2}, // Of 250.
+		{name: "initially, batches have 250 targets", want: 2},
 		{name: "slow queries are halved", durations: []time.Duration{slow}, want: 4},
-		{name: "and halved again", durations: []time.Duration{slow, slow}, want: 9},                     // Of at most 62.
-		{name: "but not below 50 targets", durations: []time.Duration{slow, slow, slow, slow}, want: 10}, // Of 50.
+		{name: "and halved again, to 62 targets", durations: []time.Duration{slow, slow}, want: 9},
+		{name: "but not below 50 targets", durations: []time.Duration{slow, slow, slow, slow}, want: 10},
 		{name: "fast queries are doubled", durations: []time.Duration{slow, fast}, want: 2},
 		{name: "but not above the maximum", durations: []time.Duration{slow, fast, fast, fast}, want: 2},
 		{name: "other queries stay", durations: []time.Duration{slow, medium, medium}, want: 4},
@@ -568,10 +573,12 @@ func learnBucketCost(l *bucketwindow.Learner, cost time.Duration) {
 // four queries more than the targets need.
 func TestGroupsAreBounded(t *testing.T) {
 	const extraQueries = 4
+
 	var les []string
 	for i := range 40 {
-		les = append(les, fmt.Sprint(1<<i))
+		les = append(les, strconv.Itoa(1<<i))
 	}
+
 	l := newLearner(nil)
 	targets := targetsNamed("t", 300) // At least two batches of 250.
 	for i, target := range targets {
@@ -591,6 +598,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	if n := len(plan); n <= 2 || n > 2+extraQueries {
 		t.Errorf("the plan has %d queries, want more than 2, at most %d", n, 2+extraQueries)
 	}
+
 	selected, ungrouped := 0, 0
 	for _, b := range plan {
 		selected += len(b.Targets) * len(b.Bounds)

@@ -62,6 +62,7 @@ func (f *fakeUpstream) Query(
 			return nil, time.Time{}, &httpclient.Error{Reason: httpclient.ReasonTimeout, Err: ctx.Err()}
 		}
 	}
+
 	for key, err := range f.failing {
 		if strings.Contains(expression, key) {
 			return nil, time.Time{}, err
@@ -82,6 +83,7 @@ func (f *fakeUpstream) Query(
 func (f *fakeUpstream) expressions(text string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	var matching []string
 	for _, r := range f.requests {
 		if strings.Contains(r.expression, text) {
@@ -142,6 +144,7 @@ func builtinQueries(t *testing.T) []*gauge.Query {
 // query returns a built-in query by name.
 func query(t *testing.T, name string) *gauge.Query {
 	t.Helper()
+
 	for _, q := range gauge.BuiltinQueries() {
 		if q.Name == name {
 			return q

@@ -57,7 +57,9 @@ func TestMatchersStayWithinBounds(t *testing.T) {
 		{
 			name:    "names of dots, each of which takes three bytes when it is escaped",
 			targets: 100,
-			target:  func(i int) storematch.Identity { return identity(fmt.Sprintf("%s%03d", strings.Repeat(".", 200), i)) },
+			target: func(i int) storematch.Identity {
+				return identity(fmt.Sprintf("%s%03d", strings.Repeat(".", 200), i))
+			},
 			batches: 6,
 		},
 	} {
@@ -73,27 +75,37 @@ func TestMatchersStayWithinBounds(t *testing.T) {
 			if n := len(up.expressions("rate(tikv_storage_command_total")); n != tc.batches {
 				t.Errorf("%d queries for storage commands, want %d", n, tc.batches)
 			}
-			named := map[string]map[string]int{} // By query, then by instance.
-			for _, expression := range up.expressions("") {
-				query, _, _ := strings.Cut(expression, "{")
-				if named[query] == nil {
-					named[query] = map[string]int{}
-				}
-				for _, instance := range checkMatchers(t, expression) {
-					named[query][instance]++
-				}
-			}
-			if want := len(builtinQueries(t)) - 1; len(named) != want { // All but replica_time.
-				t.Errorf("%d different queries, want %d", len(named), want)
-			}
-			for query, instances := range named {
-				for _, target := range targets {
-					if n := instances[regexp.QuoteMeta(target.Instance)]; n != 1 {
-						t.Fatalf("%s...} names %s %d times, want once", query, target.Instance, n)
-					}
-				}
-			}
+			checkNames(t, up.expressions(""), targets)
 		})
+	}
+}
+
+// checkNames verifies that every query, which may be sent in several expressions, names each target
+// once.
+func checkNames(t *testing.T, expressions []string, targets []storematch.Identity) {
+	t.Helper()
+
+	named := map[string]map[string]int{} // By query, then by instance.
+	for _, expression := range expressions {
+		query, _, _ := strings.Cut(expression, "{")
+		if named[query] == nil {
+			named[query] = map[string]int{}
+		}
+
+		for _, instance := range checkMatchers(t, expression) {
+			named[query][instance]++
+		}
+	}
+	if want := len(builtinQueries(t)) - 1; len(named) != want { // All but replica_time.
+		t.Errorf("%d different queries, want %d", len(named), want)
+	}
+
+	for query, instances := range named {
+		for _, target := range targets {
+			if n := instances[regexp.QuoteMeta(target.Instance)]; n != 1 {
+				t.Fatalf("%s...} names %s %d times, want once", query, target.Instance, n)
+			}
+		}
 	}
 }
 
@@ -115,6 +127,7 @@ func checkMatchers(t *testing.T, expression string) (instances []string) {
 		if !ok {
 			return nil
 		}
+
 		for _, m := range selector.LabelMatchers {
 			values := strings.Split(m.Value, "|")
 			if len(values) > maxValues || len(m.String()) > maxBytes {
@@ -134,9 +147,11 @@ func checkMatchers(t *testing.T, expression string) (instances []string) {
 // If an expression has several vector selectors, all of them together stay within the bound.
 func TestMatchersOfSeveralSelectors(t *testing.T) {
 	custom := &gauge.Query{
-		Name: "custom", Shape: gauge.Custom, Expr: promqlexpr.MustParse(`sum by (job, instance) (a) / on (job, instance) b`),
+		Name: "custom", Shape: gauge.Custom,
+		Expr: promqlexpr.MustParse(`sum by (job, instance) (a) / on (job, instance) b`),
 	}
 	planner := scrape.NewPlanner([]*gauge.Query{gauge.QueryUp, custom}, time.Minute, nil, nil)
+
 	var targets []storematch.Identity
 	for i := range 100 {
 		targets = append(targets, identity(fmt.Sprintf("%0500d", i)))
@@ -249,6 +264,7 @@ func sameExpression(t *testing.T, a, b string) bool {
 	if a == "" || b == "" {
 		return a == b
 	}
+
 	printed := [2]string{}
 	for i, text := range []string{a, b} {
 		root, err := parser.NewParser(parser.Options{}).ParseExpr(text)

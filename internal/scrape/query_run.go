@@ -80,6 +80,7 @@ func (r *QueryRun) Do(targets []storematch.Identity, expression string, send fun
 	for _, t := range targets {
 		wanted[t] = true
 	}
+
 	for _, s := range vector {
 		if t := identity(s); wanted[t] {
 			r.add(t, s)
@@ -91,6 +92,7 @@ func (r *QueryRun) Do(targets []storematch.Identity, expression string, send fun
 func (r *QueryRun) fail(targets []storematch.Identity, err error) {
 	r.errs = append(r.errs, err)
 	r.countFailure(r.query, httpclient.ReasonOf(err))
+
 	for _, t := range targets {
 		r.unanswered[t] = true
 	}
@@ -151,6 +153,7 @@ func (r *QueryRun) replicaOf(s promql.Sample) string {
 	if len(r.replicaLabels) == 0 {
 		return ""
 	}
+
 	values := make([]string, len(r.replicaLabels))
 	for i, l := range r.replicaLabels {
 		values[i] = s.Metric.Get(l)
@@ -170,6 +173,7 @@ func (r *QueryRun) reject(target storematch.Identity, err error) {
 func (r *QueryRun) forget(targets []storematch.Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	for _, t := range targets {
 		delete(r.responses, t)
 	}
@@ -182,6 +186,7 @@ func (r *QueryRun) samples(t storematch.Identity) (byReplica map[string][]promql
 	if !r.answered(t) {
 		return nil, false
 	}
+
 	byReplica = make(map[string][]promql.Sample, len(r.responses[t]))
 	for replica, response := range r.responses[t] {
 		byReplica[replica] = response.Samples
@@ -199,6 +204,7 @@ func (r *QueryRun) setHistograms(t storematch.Identity, histograms map[string]bu
 
 		return
 	}
+
 	for replica, h := range histograms {
 		r.responses[t][replica] = gauge.Response{Histogram: h}
 	}
@@ -214,6 +220,7 @@ func (r *QueryRun) answered(t storematch.Identity) bool {
 func (r *QueryRun) Report() (q report.Query, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	q = report.Query{
 		Name:        r.query.Name,
 		Expressions: slices.Clone(r.expressions),

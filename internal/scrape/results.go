@@ -75,6 +75,7 @@ func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok boo
 	if !r.Answered(gauge.QueryReplicaTime, t) || !r.Answered(gauge.QueryLastScrape, t) {
 		return "", false
 	}
+
 	for _, q := range []*gauge.Query{gauge.QueryLastScrape, gauge.QueryReplicaTime} {
 		for name, response := range r.runs[q].responses[t] {
 			scrapedAt[name] = max(scrapedAt[name], response.Samples[0].F)

@@ -99,6 +99,7 @@ func TestFreshestReplica(t *testing.T) {
 			if (responses == nil) != tc.unknown {
 				t.Fatalf("got the responses %v, want none: %v", responses, tc.unknown)
 			}
+
 			var got float64
 			for _, s := range responses[query(t, "cpu_quota")].Samples {
 				got += s.F

@@ -113,6 +113,7 @@ func (s *run) queryRest(ctx context.Context) {
 		s.queryBuckets(ctx, &group, q, retried[q], func(bucketwindow.Batch, time.Duration) {})
 	}
 	_ = group.Wait()
+
 	for q, batches := range retried {
 		s.readHistograms(q, batches)
 	}

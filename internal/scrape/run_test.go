@@ -34,6 +34,7 @@ func TestEvaluationTime(t *testing.T) {
 			if !results.EvaluatedAt.Equal(tc.want) {
 				t.Errorf("the results are of %s, want %s", results.EvaluatedAt, tc.want)
 			}
+
 			for i, r := range up.requests {
 				switch {
 				case i == 0:
@@ -61,7 +62,7 @@ func TestFailedBatch(t *testing.T) {
 			continue // It is not sent without replica labels.
 		}
 		if results.Succeeded(q) || !results.Answered(q, first) || results.Answered(q, last) {
-			t.Errorf("query %s: succeeded is %v, the first target is answered: %v, the last one: %v, want only the first",
+			t.Errorf("query %s: succeeded is %v, answered is %v for the first target, %v for the last one",
 				q.Name, results.Succeeded(q), results.Answered(q, first), results.Answered(q, last))
 		}
 		if n := f.failures[q.Name+" http"]; n != 1 {

@@ -74,6 +74,7 @@ func (s *Sharer[T]) join(ctx context.Context, run func(context.Context) T) *call
 		cancel()
 		callCtx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	}
+
 	c := &call[T]{deadline: deadline, cancel: cancel, waiters: 1, done: make(chan struct{})}
 	s.current = c
 	go func() {

@@ -172,6 +172,7 @@ func TestSharerCancelsAbandonedCall(t *testing.T) {
 		}
 
 		start := time.Now()
+
 		for range 2 {
 			waiting.Go(func() {
 				if got := sharer.Do(ctx, slowToEnd); got != "" {
