@@ -20,7 +20,7 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
-	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
@@ -48,12 +48,13 @@ func TestMetricsDocument(t *testing.T) {
 	names := gaugeNames()
 	for _, q := range gauge.BuiltinQueries() {
 		names = append(names, q.Name)
-		if q.Expr != "" {
-			expression := strings.ReplaceAll(q.Expr, "|", `\|`)
+		if q.HasExpr() {
+			// The document writes the rate window as W.
+			expression := strings.NewReplacer("[1m]", "[W]", "|", `\|`).Replace(q.Expr.String())
 			requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | `%s` |\n", q.Name, expression))
 		}
 	}
-	for _, reason := range httpclient.Reasons() {
+	for _, reason := range report.Reasons() {
 		names = append(names, string(reason))
 	}
 

@@ -25,7 +25,7 @@ import (
 	"github.com/operator-store/operator_store_exporter/e2e/simulator"
 	"github.com/operator-store/operator_store_exporter/e2e/stack"
 	"github.com/operator-store/operator_store_exporter/e2e/truth"
-	"github.com/operator-store/operator_store_exporter/internal/statuspage"
+	"github.com/operator-store/operator_store_exporter/internal/display"
 )
 
 const (
@@ -220,7 +220,7 @@ func (t table) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "\nSTORE\t")
 	for _, name := range truth.Names() {
-		fmt.Fprint(w, strings.ToUpper(statuspage.Title(name)), "\t")
+		fmt.Fprint(w, strings.ToUpper(display.Title(name)), "\t")
 	}
 	fmt.Fprintln(w)
 	for _, address := range slices.Sorted(maps.Keys(t)) {

@@ -14,7 +14,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/operator-store/operator_store_exporter/collector"
+	"github.com/operator-store/operator_store_exporter/internal/gauge"
 )
 
 // Gauge is a gauge that every store has.
@@ -203,10 +203,10 @@ func Check() error {
 	for _, q := range Queries {
 		queries = append(queries, q.Name)
 	}
-	for _, g := range collector.Gauges {
+	for _, g := range gauge.Builtin() {
 		wantGauges = append(wantGauges, g.Name)
 	}
-	for _, q := range collector.Queries() {
+	for _, q := range gauge.BuiltinQueries() {
 		wantQueries = append(wantQueries, q.Name)
 	}
 
