@@ -228,7 +228,7 @@ func (t table) print(out io.Writer) {
 		for _, name := range truth.Names() {
 			cell := "-"
 			if v, ok := t[address][name]; ok {
-				cell = statuspage.Human(name, v, time.Now())
+				cell = display.Human(name, v, time.Now())
 			}
 			fmt.Fprint(w, cell, "\t")
 		}
