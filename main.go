@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command operator_store_exporter exports a small set of gauges for each TiKV store, queried from the
-// Prometheus that scrapes TiKV.
+// Command operator_store_exporter exports a small set of gauges for each TiKV store, queried from
+// the Prometheus that scrapes TiKV.
 package main
 
 import (
@@ -79,7 +79,7 @@ func commandLine(
 
 	server := addServer(app)
 	serve := app.Command("serve", "Serve the gauges over HTTP (default).")
-	// With a default command, the completion would take the beginning of a command's name for an argument of it.
+	// With a default command, shell completion takes the beginning of a command's name for an argument.
 	if len(args) == 0 || args[0] != "--completion-bash" {
 		serve.Default()
 	}

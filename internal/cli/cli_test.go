@@ -45,6 +45,7 @@ func run(ctx context.Context, stdout io.Writer, args ...string) error {
 	if err != nil {
 		return err
 	}
+
 	switch command {
 	case "check-config":
 		return checkConfig.Run(stdout)
@@ -60,6 +61,7 @@ func run(ctx context.Context, stdout io.Writer, args ...string) error {
 // startUpstream starts a Prometheus that scrapes TiKV every 15s, and returns its URL.
 func startUpstream(t *testing.T, instances ...string) string {
 	t.Helper()
+
 	p := promtest.Prometheus{ScrapeInterval: 15 * time.Second}
 	for _, instance := range instances {
 		p.Targets = append(p.Targets, promtest.TiKV(instance))
@@ -90,6 +92,7 @@ func requireError(t *testing.T, err error, want string) {
 // requireMatches fails the test unless every pattern matches out.
 func requireMatches(t *testing.T, out string, patterns ...string) {
 	t.Helper()
+
 	for _, pattern := range patterns {
 		if !regexp.MustCompile(pattern).MatchString(out) {
 			t.Errorf("nothing matches %s in\n%s", pattern, out)
@@ -261,8 +264,9 @@ func TestStores(t *testing.T) {
 }
 
 func TestStoresJSON(t *testing.T) {
+	upstream := startUpstream(t, "a:20180")
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, "stores", "-o", "json", "--upstream.url="+startUpstream(t, "a:20180")); err != nil {
+	if err := run(t.Context(), &out, "stores", "-o", "json", "--upstream.url="+upstream); err != nil {
 		t.Fatal(err)
 	}
 
@@ -333,6 +337,7 @@ func TestStoresWatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+
 			out := &output{}
 			done := make(chan error, 1)
 			go func() {

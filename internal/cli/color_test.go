@@ -62,7 +62,7 @@ func TestNoColorsInFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 
 	if newWriter(file).Color {
 		t.Error("a file has colors")

@@ -45,8 +45,8 @@ func AddConfigFlags(app *kingpin.Application) *ConfigFlags {
 	return f
 }
 
-// Load returns the configuration as it is now. The error says which flag or which line of the file is
-// invalid.
+// Load returns the configuration as it is now. The error says which flag or which line of the file
+// is invalid.
 func (f *ConfigFlags) Load() (*config.Config, error) {
 	if err := requirePositive(
 		durationFlag{name: "--discovery.lookback", value: *f.lookback},

@@ -39,6 +39,7 @@ func (d *Doctor) Run(ctx context.Context, stdout io.Writer) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+
 		for _, check := range checks {
 			writeCheck(out, check)
 			if check.Outcome == doctor.Fail {

@@ -99,7 +99,7 @@ func (s *Stores) print(ctx context.Context, exporter *collector.Exporter, out st
 		return err
 	}
 	if ctx.Err() != nil {
-		return nil //nolint:nilerr // An interrupt is how --watch ends.
+		return nil // An interrupt is how --watch ends.
 	}
 
 	reports := scrape.Reports()

@@ -59,8 +59,8 @@ type Options struct {
 	Lookback time.Duration // How long a store stays known after upstream last had samples of it.
 }
 
-// CheckCluster checks one cluster, by ctx's deadline at the latest. If a check fails that later ones
-// depend on, these are left out.
+// CheckCluster checks one cluster, by ctx's deadline at the latest. If a check fails, those that
+// depend on it are left out.
 func CheckCluster(ctx context.Context, cluster config.Cluster, opts Options) []Check {
 	c := &checker{cluster: cluster, lookback: opts.Lookback}
 	c.run(ctx)

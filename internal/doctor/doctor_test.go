@@ -53,8 +53,8 @@ func findings(checks []doctor.Check) []doctor.Check {
 	return slices.DeleteFunc(slices.Clone(checks), func(c doctor.Check) bool { return c.Outcome == doctor.OK })
 }
 
-// requireChecks fails the test unless got are the wanted checks, whose texts only need to contain the
-// wanted ones.
+// requireChecks fails the test unless got are the wanted checks. Their texts only need to contain
+// the wanted ones.
 func requireChecks(t *testing.T, got, want []doctor.Check) {
 	t.Helper()
 	matches := func(got, want doctor.Check) bool {
@@ -264,8 +264,8 @@ func TestTargets(t *testing.T) {
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "targets",
-				Text: `selector {job="tidb"} matches no TiKV; without it, upstream has 2 TiKV targets, with job "tikv": ` +
-					`correct selector`,
+				Text: `selector {job="tidb"} matches no TiKV; without it, upstream has 2 TiKV targets, ` +
+					`with job "tikv": correct selector`,
 			}},
 		},
 		{
@@ -275,7 +275,8 @@ func TestTargets(t *testing.T) {
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "targets",
-				Text:    `upstream has 1 TiKV target, with job "tikv", without the label tidb_cluster: correct selector`,
+				Text: `without it, upstream has 1 TiKV target, with job "tikv", ` +
+					`without the label tidb_cluster: correct selector`,
 			}},
 		},
 		{
@@ -293,8 +294,8 @@ func TestTargets(t *testing.T) {
 				{
 					Outcome: doctor.Fail,
 					Name:    "targets",
-					Text: "upstream has no current series of TiKV, although it had series of 1 target within the last 1h: " +
-						"see URL/targets for why its scrapes fail",
+					Text: "upstream has no current series of TiKV, although it had series of 1 target " +
+						"within the last 1h: see URL/targets for why its scrapes fail",
 				},
 				{Outcome: doctor.Warn, Name: "rate_window", Text: "unknown"},
 				{Outcome: doctor.Warn, Name: "stores", Text: `upstream's scrapes of "a:20180" fail`},
@@ -400,8 +401,8 @@ func TestRateWindow(t *testing.T) {
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "rate_window",
-				Text: "TiKV is scraped every 15s, so a range of 29s in the expr of operator_store_x contains one sample: " +
-					"set it to 1m",
+				Text: "TiKV is scraped every 15s, so a range of 29s in the expr of operator_store_x " +
+					"contains one sample: set it to 1m",
 			}},
 		},
 		{
@@ -509,12 +510,12 @@ func TestStores(t *testing.T) {
 		},
 		{
 			name:    "ambiguous store",
-			targets: []promtest.Target{promtest.TiKV("twin:20180"), promtest.TiKV("twin:20181")},
-			fields:  `  stores: [{id: 1, address: "twin:20160"}]`,
+			targets: []promtest.Target{promtest.TiKV("shared:20180"), promtest.TiKV("shared:20181")},
+			fields:  `  stores: [{id: 1, address: "shared:20160"}]`,
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "stores",
-				Text:    `store "twin:20160" of cluster "prod" has no gauges`,
+				Text:    `store "shared:20160" of cluster "prod" has no gauges`,
 			}},
 		},
 		{
@@ -546,8 +547,8 @@ func TestStores(t *testing.T) {
 			want: []doctor.Check{{
 				Outcome: doctor.Warn,
 				Name:    "stores",
-				Text: `upstream's scrapes of "down:20180" fail: check whether TiKV is down or unreachable from upstream: ` +
-					`see URL/targets`,
+				Text: `upstream's scrapes of "down:20180" fail: check whether TiKV is down ` +
+					`or unreachable from upstream: see URL/targets`,
 			}},
 		},
 	} {
@@ -564,21 +565,23 @@ func TestStores(t *testing.T) {
 
 func TestMoreThanFiveAmbiguousStores(t *testing.T) {
 	var targets []promtest.Target
-	stores := "  stores:\n"
+	var stores strings.Builder
+	stores.WriteString("  stores:\n")
+
 	for i := range 7 {
-		host := fmt.Sprintf("twin-%d", i)
+		host := fmt.Sprintf("host-%d", i)
 		targets = append(targets, promtest.TiKV(host+":20180"), promtest.TiKV(host+":20181"))
-		stores += fmt.Sprintf("  - address: %s:20160\n", host)
+		fmt.Fprintf(&stores, "  - address: %s:20160\n", host)
 	}
 
-	got := findings(checkCluster(t, stores, healthy(targets...).Start(t)))
+	got := findings(checkCluster(t, stores.String(), healthy(targets...).Start(t)))
 
 	var want []doctor.Check
 	for i := range 5 {
 		want = append(want, doctor.Check{
 			Outcome: doctor.Fail,
 			Name:    "stores",
-			Text:    fmt.Sprintf(`store "twin-%d:20160" of cluster "prod" has no gauges`, i),
+			Text:    fmt.Sprintf(`store "host-%d:20160" of cluster "prod" has no gauges`, i),
 		})
 	}
 	want = append(want, doctor.Check{Outcome: doctor.Fail, Name: "stores", Text: "2 more stores without gauges"})

@@ -39,12 +39,13 @@ func (c *checker) checkGauges(ctx context.Context, r *report.Report) {
 	}
 
 	if explained == 0 {
-		c.add(OK, nameGauges, "%s, none of them absent for a store that upstream scrapes", display.Plural(present, "gauge"))
+		c.add(OK, nameGauges, "%s, none of them absent for a store that upstream scrapes",
+			display.Plural(present, "gauge"))
 	}
 }
 
-// storesWithout returns the stores that upstream scrapes and for which a gauge is absent for one of
-// reasons, for any reason if there are none.
+// storesWithout returns the stores that upstream scrapes and that lack a gauge for one of reasons;
+// if reasons is empty, for any reason.
 func storesWithout(r *report.Report, position int, reasons ...report.AbsenceKind) []report.Store {
 	var stores []report.Store
 	for _, s := range r.Stores {

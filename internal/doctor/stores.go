@@ -92,8 +92,8 @@ func (c *checker) reportUnmatched(unmatched, free []string) {
 	}
 }
 
-// reportStoreProblems adds a check for each store that has no gauges because another target or store
-// has the same labels or address.
+// reportStoreProblems adds a check for each store that has no gauges because another target or
+// store has the same labels or address.
 func (c *checker) reportStoreProblems(r *report.Report) {
 	count := 0
 	for _, p := range r.Problems {

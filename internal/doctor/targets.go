@@ -75,8 +75,8 @@ func (c *checker) explainNoTargets(ctx context.Context) {
 		config.Duration(c.lookback), scrapes)
 }
 
-// selectorExcludesTargets looks for TiKV targets without the selector, and describes how they differ
-// from it.
+// selectorExcludesTargets looks for TiKV targets without the selector. If there are any, it
+// describes how their labels differ from it.
 func (c *checker) selectorExcludesTargets(ctx context.Context) bool {
 	if len(c.cluster.Selector) == 0 {
 		return false
@@ -92,6 +92,7 @@ func (c *checker) selectorExcludesTargets(ctx context.Context) bool {
 			labels = append(labels, m.Name)
 		}
 	}
+
 	var described strings.Builder
 	for _, label := range labels {
 		described.WriteString(c.describeLabel(ctx, label))

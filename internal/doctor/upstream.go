@@ -34,6 +34,7 @@ func (c *checker) checkServers(ctx context.Context) (responds bool) {
 	if responds {
 		outcome = Warn // Another server is used instead.
 	}
+
 	for _, err := range errs {
 		c.add(outcome, nameUpstream, "%s", err)
 	}

@@ -49,6 +49,7 @@ func (p Prometheus) evaluate(expression string, past bool) ([]sample, error) {
 	if strings.Contains(expression, "vector(") {
 		add(sample{labels: labels.EmptyLabels(), value: 0})
 	}
+
 	for _, selector := range selectors {
 		for _, s := range p.selectSeries(selector, past) {
 			s.value = p.transform(expression, s.value)

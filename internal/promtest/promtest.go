@@ -110,6 +110,7 @@ func (p Prometheus) serveQuery(w http.ResponseWriter, query, at string) {
 	if err != nil {
 		seconds = unixSeconds(p.now())
 	}
+
 	result := []any{}
 	for _, s := range samples {
 		value := strconv.FormatFloat(s.value, 'f', -1, 64)

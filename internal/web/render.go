@@ -84,7 +84,8 @@ func (o Options) serveStores(w http.ResponseWriter, r *http.Request, clusters []
 	return nil
 }
 
-// render responds with a whole document, or with an error. Nobody may cache it: it is only valid now.
+// render responds with a whole document, or with an error. It is only valid now, so it must not be
+// cached.
 func (o Options) render(w http.ResponseWriter, contentType string, write func(io.Writer) error) {
 	var body bytes.Buffer
 	if err := write(&body); err != nil {

@@ -17,9 +17,9 @@ const writeTimeout = 30 * time.Second
 // defaultScrapeTimeout is that of Prometheus. It applies to clients that do not send theirs.
 const defaultScrapeTimeout = 10 * time.Second
 
-// A scrapeFunc responds to a request with a scrape of the named clusters, of all clusters if none is
-// named. The scrape ends with the request's context. The error says what is wrong with the request;
-// whatever upstream does is no error.
+// A scrapeFunc responds to a request with a scrape of the named clusters, or of all clusters if the
+// list is empty. The scrape ends with the request's context. The error says what is wrong with the
+// request; whatever upstream does is not an error.
 type scrapeFunc func(w http.ResponseWriter, r *http.Request, clusters []string) error
 
 // scrapeHandlers are the handlers that scrape. They share the limit of parallel scrapes.
@@ -72,6 +72,7 @@ func (h scrapeHandlers) acquireSlot() bool {
 	if h.maxRequests == 0 {
 		return true
 	}
+
 	select {
 	case h.slots <- struct{}{}:
 		return true

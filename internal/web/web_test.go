@@ -113,6 +113,7 @@ func (h *harness) intercept(w http.ResponseWriter, r *http.Request, query string
 // get requests a path.
 func (h *harness) get(t *testing.T, path string, header http.Header) *httptest.ResponseRecorder {
 	t.Helper()
+
 	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
 	for name, values := range header {
 		request.Header[name] = values
@@ -167,6 +168,7 @@ type pathCase struct {
 
 func testPaths(t *testing.T, options func(*web.Options), cases []pathCase) {
 	t.Helper()
+
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHarness(t, options)
