@@ -417,6 +417,28 @@ func TestDoctor(t *testing.T) {
 	})
 }
 
+// A query of the scrape that fails is a failed check.
+func TestDoctorFailedQuery(t *testing.T) {
+	upstream := promtest.Prometheus{
+		Targets:        []promtest.Target{promtest.TiKV("a:20180")},
+		ScrapeInterval: 15 * time.Second,
+		Intercept: func(w http.ResponseWriter, _ *http.Request, query string) bool {
+			if !strings.Contains(query, "tikv_storage_command_total") {
+				return false
+			}
+			promtest.Fail(w, http.StatusUnprocessableEntity, "execution", "made to fail")
+
+			return true
+		},
+	}
+	var out bytes.Buffer
+
+	err := run(t.Context(), &out, "doctor", "--upstream.url="+upstream.Start(t))
+
+	requireError(t, err, "1 check failed")
+	requireMatches(t, out.String(), `(?m)^  FAIL  queries      query "storage_commands" .*made to fail`)
+}
+
 func TestDoctorHidesControlCharacters(t *testing.T) {
 	upstream := promtest.Prometheus{Intercept: func(w http.ResponseWriter, _ *http.Request, _ string) bool {
 		promtest.Fail(w, http.StatusUnprocessableEntity, "execution", "\x1b[2J")

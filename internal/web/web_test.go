@@ -371,6 +371,9 @@ func TestMaxRequests(t *testing.T) {
 			go func() { first <- h.get(t, "/metrics?cluster=c", nil).Code }()
 			<-h.waiting
 			during := h.get(t, path, nil)
+			if n := h.acquired.Load(); n != 1 {
+				t.Errorf("%d exporters are in use during the first scrape, want 1", n)
+			}
 			close(h.gate)
 
 			if during.Code != http.StatusServiceUnavailable {
