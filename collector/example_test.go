@@ -3,7 +3,6 @@
 package collector_test
 
 import (
-	"log"
 	"net/http/httptest"
 	"os"
 
@@ -25,11 +24,11 @@ func Example() {
 
 	cfg, err := config.SingleCluster("prod", upstream.URL) // Or config.LoadFile.
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	exporter, err := collector.New(cfg, collector.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer exporter.Close()
 
@@ -39,14 +38,15 @@ func Example() {
 	// Most programs serve the registry with promhttp.HandlerFor. This one prints a single gauge.
 	families, err := registry.Gather()
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
+
 	for _, family := range families {
 		if family.GetName() != "operator_store_disk_used_bytes" {
 			continue
 		}
 		if _, err := expfmt.MetricFamilyToText(os.Stdout, family); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	// Output:
