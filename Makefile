@@ -108,8 +108,8 @@ tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/actionlint 
 # all lines that are not package names, such as errors.
 PROGRESS := / / && !/^go: downloading/ { print; fflush() } NR % 100 == 0 { print NR " steps"; fflush() }
 
-# Built without service discoveries: they take most of the build time of Prometheus, and nothing here
-# uses them.
+# Built without service discoveries: they take most of the build time of Prometheus, and nothing
+# here uses them.
 $(BIN)/prometheus $(BIN)/promtool: $(BIN)/.prometheus-$(PROMETHEUS_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
 
@@ -185,7 +185,8 @@ $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION):
 	CGO_ENABLED=0 GOBIN=$(BIN) $(GO) install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
 	@touch $@
 
-# Prometheus 2.x, as distributions ship it. Its module no longer builds, so the Debian package is used.
+# Prometheus 2.x, as distributions ship it. Its module no longer builds, so the Debian package is
+# used.
 $(BIN)/prometheus-old:
 	@mkdir -p $(BIN)/old
 	cd $(BIN)/old && { apt-get download prometheus || { { apt-get update || sudo apt-get update; } && apt-get download prometheus; }; } \
