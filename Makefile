@@ -102,7 +102,7 @@ release: $(BIN)/cyclonedx-gomod ## Build tarballs of the commit for all platform
 
 tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/actionlint $(BIN)/prometheus-old $(BIN)/victoria-metrics \
 	$(BIN)/markdownlint/.installed $(BIN)/vale \
-	$(BIN)/browser/.installed $(BIN)/browser/chromium
+	$(BIN)/browser/.installed $(BIN)/browser/chromium ## Install what the tests and linters need into .bin.
 
 # Filters the output of go install -v: shows the number of steps after every hundred packages, and
 # all lines that are not package names, such as errors.

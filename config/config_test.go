@@ -80,7 +80,7 @@ func TestEveryField(t *testing.T) {
 		{name: "number of metrics", got: len(c.Metrics), want: 2},
 		{name: "first metric", got: c.Metrics[0].Name, want: "operator_store_my_gauge"},
 		{name: "first help", got: c.Metrics[0].Help, want: "Threads of TiKV."},
-		{name: "first expr", got: c.Metrics[0].Expr.Text(), want: "max_over_time(tikv_threads[5m])"},
+		{name: "first expr", got: c.Metrics[0].Expr.String(), want: "max_over_time(tikv_threads[5m])"},
 		{name: "second metric", got: c.Metrics[1].Name, want: "operator_store_qps"},
 		{name: "second help", got: c.Metrics[1].Help, want: ""},
 	})

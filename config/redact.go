@@ -73,7 +73,7 @@ func (u URLs) MarshalYAML() (any, error) {
 func (s Selector) MarshalYAML() (any, error) { return promqlexpr.Selector(s), nil }
 
 // MarshalYAML implements yaml.Marshaler.
-func (e Expression) MarshalYAML() (any, error) { return e.Text(), nil }
+func (e Expression) MarshalYAML() (any, error) { return e.String(), nil }
 
 // MarshalYAML implements yaml.Marshaler.
 func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
