@@ -14,8 +14,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// Whatever the selector and the targets are, each vector selector that is sent has the matchers of
-// the configured selector, and those of the target.
+// Whatever the selector and the targets are, each vector selector that is sent has the matchers of the configured
+// selector, and those of the target.
 func FuzzQueries(f *testing.F) {
 	f.Add(`{tidb_cluster="prod"}`, "tikv-0:20180", "tikv", "replica")
 	f.Add(`{a=~".*\"}) or vector(1) #", b!=""}`, "\"} or up{a=\"", "\\", "le")
@@ -45,8 +45,8 @@ func FuzzQueries(f *testing.F) {
 					requireMatchers(t, s.LabelMatchers, cfg.Clusters[0].Selector)
 					if r.query != queryTargets && r.query != queryLiveTargets && r.query != queryStoreIDs {
 						requireMatchers(t, s.LabelMatchers, []*labels.Matcher{
-							labels.MustNewMatcher(labels.MatchEqual, "job", valid(job)),
-							labels.MustNewMatcher(labels.MatchEqual, "instance", valid(instance)),
+							labels.MustNewMatcher(labels.MatchEqual, "job", strings.ToValidUTF8(job, "\ufffd")),
+							labels.MustNewMatcher(labels.MatchEqual, "instance", strings.ToValidUTF8(instance, "\ufffd")),
 						})
 					}
 				}
@@ -55,13 +55,9 @@ func FuzzQueries(f *testing.F) {
 	})
 }
 
-// valid returns a label value as an expression spells it, which must be valid UTF-8.
-func valid(labelValue string) string { return strings.ToValidUTF8(labelValue, "\ufffd") }
-
 // requireMatchers verifies that a vector selector has the wanted matchers.
 func requireMatchers(t *testing.T, matchers, want []*labels.Matcher) {
 	t.Helper()
-
 	for _, w := range want {
 		if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.String() == w.String() }) {
 			t.Errorf("the selector %v lacks %s", matchers, w)
