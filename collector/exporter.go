@@ -180,8 +180,9 @@ func (e *Exporter) Report(ctx context.Context, names ...string) ([]report.Report
 	}
 
 	reports := scrape.Reports()
-	for i, r := range reports {
-		reports[i].ExternalURL = urls[slices.IndexFunc(clusters, func(c *cluster) bool { return c.config.Name == r.Cluster })]
+	for i, r := range reports { // A cluster whose scrape was canceled has none.
+		n := slices.IndexFunc(clusters, func(c *cluster) bool { return c.config.Name == r.Cluster })
+		reports[i].ExternalURL = urls[n]
 	}
 
 	return reports, nil

@@ -30,8 +30,8 @@ var (
 		"Requests to upstream that waited because concurrency_limit other requests were running.")
 
 	selfDescs = []*prometheus.Desc{
-		descUpstreamUp, descQuerySuccess, descQueryDuration, descEvaluationTime, descStores, descStoresTime, descServing,
-		descQueued,
+		descUpstreamUp, descQuerySuccess, descQueryDuration, descEvaluationTime, descStores,
+		descStoresTime, descServing, descQueued,
 	}
 )
 

@@ -214,6 +214,7 @@ func (d *Discovery) match(s, previous *State) {
 	}
 
 	kept := min(len(matches), d.opts.StoreLimit)
+
 	s.Matches, s.Dropped = matches[:kept], len(matches)-kept
 	s.Queried = nil
 	for _, m := range s.Matches {

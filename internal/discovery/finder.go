@@ -75,6 +75,7 @@ func (f *Finder) Targets(ctx context.Context, now time.Time) ([]storematch.Targe
 	for _, s := range live {
 		targets = append(targets, newTarget(s.Metric, true))
 	}
+
 	for _, s := range recent {
 		targets = append(targets, newTarget(s, false))
 	}

@@ -51,6 +51,7 @@ func (r *Refresher) Get(ctx context.Context) *State {
 	if usable || running == nil {
 		return current
 	}
+
 	select {
 	case <-running:
 		return r.Last()

@@ -91,7 +91,7 @@ func TestBuiltinQueriesAreComplete(t *testing.T) {
 		}
 	}
 	if instantQueries[0] != QueryUp {
-		t.Errorf("%s: the first query is %s, want up, which determines the evaluation time", where, instantQueries[0].Name)
+		t.Errorf("%s: the first query is %s, want up, which determines the time", where, instantQueries[0].Name)
 	}
 }
 
@@ -102,6 +102,7 @@ func TestBuiltinQueriesAreNeeded(t *testing.T) {
 	for _, g := range builtin {
 		needed = append(needed, g.source.queries()...)
 	}
+
 	for _, q := range instantQueries {
 		if !slices.Contains(needed, q) {
 			where := position(t, "query.go", fmt.Sprintf("%q", q.Name))
@@ -148,7 +149,10 @@ func TestInvalidDerivedGauges(t *testing.T) {
 		{
 			name: "cycle of three below wrappers",
 			gauges: []Gauge{
-				from("a", "b", "base"), {Name: "b", source: scaled{ratio{"base", "c"}, 2}}, from("c", "a", "base"), base,
+				from("a", "b", "base"),
+				{Name: "b", source: scaled{ratio{"base", "c"}, 2}},
+				from("c", "a", "base"),
+				base,
 			},
 			want: "gauge a is derived from itself",
 		},
@@ -181,6 +185,7 @@ func TestOrderOfTableDoesNotMatter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	wantValues := want.Evaluate(responses)
 	for i, v := range wantValues {
 		if !v.OK {
@@ -217,6 +222,7 @@ func TestOrderOfTableDoesNotMatter(t *testing.T) {
 // different values.
 func responsesToAll(t *testing.T, gauges []Gauge) Responses {
 	t.Helper()
+
 	responses := Responses{}
 	for i, g := range gauges {
 		v := 100 + float64(i)
@@ -244,6 +250,7 @@ func histogramOf(t *testing.T, n float64) bucketwindow.Histogram {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	h := bucketwindow.New(layout)
 	for i, count := range []float64{n / 2, n, n} {
 		h.Add(i, count)

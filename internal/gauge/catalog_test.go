@@ -111,6 +111,7 @@ func TestQueriesOfReplacedGauges(t *testing.T) {
 					want = append(want, q.Name)
 				}
 			}
+
 			var got []string
 			for _, q := range c.ReportedQueries() {
 				if q.Shape != gauge.Custom {
@@ -140,6 +141,7 @@ func TestQueriesInOrder(t *testing.T) {
 	if queries[0] != gauge.QueryUp {
 		t.Errorf("the first query is %s, want up", queries[0].Name)
 	}
+
 	var last []string
 	for _, q := range queries[len(queries)-2:] {
 		last = append(last, q.Name)
@@ -235,9 +237,13 @@ func TestBuiltinIsImmutable(t *testing.T) {
 	}
 }
 
-// samples returns samples of the label type, written as TYPE and value; of no type if it is empty.
-func samples(values map[string]float64) gauge.Response {
+// values are the values of samples by the label type, which may be empty.
+type values map[string]float64
+
+// byType returns the response with samples of these values.
+func byType(values values) gauge.Response {
 	var r gauge.Response
+
 	for typ, v := range values {
 		r.Samples = append(r.Samples, promql.Sample{Metric: labels.FromStrings("type", typ), F: v})
 	}
@@ -252,6 +258,7 @@ func histogram(t *testing.T, counts ...float64) gauge.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	h := bucketwindow.New(layout)
 	for i, c := range counts {
 		h.Add(i, c)
@@ -263,7 +270,7 @@ func histogram(t *testing.T, counts ...float64) gauge.Response {
 // Every kind of source: from the responses about one target to the value of a gauge.
 func TestEvaluate(t *testing.T) {
 	absent := gauge.Value{}
-	single := func(v float64) gauge.Response { return samples(map[string]float64{"": v}) }
+	single := func(v float64) gauge.Response { return byType(values{"": v}) }
 	for _, tc := range []struct {
 		name      string
 		metrics   string
@@ -302,7 +309,7 @@ func TestEvaluate(t *testing.T) {
 		},
 		{
 			name:      "sample, several series",
-			responses: map[string]gauge.Response{"cpu_quota": samples(map[string]float64{"x": 1, "y": 2})},
+			responses: map[string]gauge.Response{"cpu_quota": byType(values{"x": 1, "y": 2})},
 			gauge:     gauge.CPUCores,
 			want:      absent,
 		},
@@ -320,55 +327,55 @@ func TestEvaluate(t *testing.T) {
 		},
 		{
 			name:      "by type",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"used": 1, "capacity": 8})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"used": 1, "capacity": 8})},
 			gauge:     gauge.DiskTotal,
 			want:      gauge.Of(8),
 		},
 		{
 			name:      "by type, no such type",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"used": 1})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"used": 1})},
 			gauge:     gauge.DiskTotal,
 			want:      absent,
 		},
 		{
 			name:      "ratio",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"used": 1, "capacity": 8})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"used": 1, "capacity": 8})},
 			gauge:     gauge.DiskUtilization,
 			want:      gauge.Of(0.125),
 		},
 		{
 			name:      "ratio, no numerator",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"capacity": 8})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"capacity": 8})},
 			gauge:     gauge.DiskUtilization,
 			want:      absent,
 		},
 		{
 			name:      "ratio, no denominator",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"used": 1})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"used": 1})},
 			gauge:     gauge.DiskUtilization,
 			want:      absent,
 		},
 		{
 			name:      "ratio, denominator of zero",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"used": 1, "capacity": 0})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"used": 1, "capacity": 0})},
 			gauge:     gauge.DiskUtilization,
 			want:      absent,
 		},
 		{
 			name:      "ratio, negative denominator",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"used": 1, "capacity": -8})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"used": 1, "capacity": -8})},
 			gauge:     gauge.DiskUtilization,
 			want:      absent,
 		},
 		{
 			name:      "complement",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"available": 2, "capacity": 8})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"available": 2, "capacity": 8})},
 			gauge:     gauge.DiskFill,
 			want:      gauge.Of(0.75),
 		},
 		{
 			name:      "complement, absent",
-			responses: map[string]gauge.Response{"store_size": samples(map[string]float64{"capacity": 8})},
+			responses: map[string]gauge.Response{"store_size": byType(values{"capacity": 8})},
 			gauge:     gauge.DiskFill,
 			want:      absent,
 		},
@@ -377,7 +384,7 @@ func TestEvaluate(t *testing.T) {
 			metrics: "{name: operator_store_disk_total_bytes, expr: a}",
 			responses: map[string]gauge.Response{
 				"operator_store_disk_total_bytes": single(4),
-				"store_size":                      samples(map[string]float64{"used": 1, "capacity": 8}),
+				"store_size":                      byType(values{"used": 1, "capacity": 8}),
 			},
 			gauge: gauge.DiskUtilization,
 			want:  gauge.Of(0.25),
@@ -495,6 +502,7 @@ func TestValueOf(t *testing.T) {
 			t.Errorf("got %+v, want %v", got, v)
 		}
 	}
+
 	for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		if got := gauge.Of(v); got.OK {
 			t.Errorf("%v exists, want it to be absent", v)

@@ -39,10 +39,10 @@ type recordingRule struct {
 	Labels map[string]string `yaml:"labels"`
 }
 
-const ruleFileHeader = `# Records the gauges of operator_store_exporter, under the same names, in the Prometheus that scrapes TiKV.
-# Each group belongs to one cluster: load it into the Prometheus that scrapes that cluster's TiKV. The label address is
-# the target's instance, store_id is unknown to rules, and a store that Prometheus does not know has no
-# operator_store_up of 0.
+const ruleFileHeader = `# Records the gauges of operator_store_exporter, under the same names, in the Prometheus that
+# scrapes TiKV. Each group belongs to one cluster: load it into the Prometheus that scrapes that
+# cluster's TiKV. The label address is the target's instance, store_id is unknown to rules, and a
+# store that Prometheus does not know has no operator_store_up of 0.
 `
 
 // WriteRules writes a rule file of Prometheus that records the gauges of all clusters. A target is included for

@@ -61,6 +61,7 @@ func TestWriteRules(t *testing.T) {
 			got = append(got, line)
 		}
 	}
+
 	want := strings.Split(string(golden), "\n")
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
@@ -82,6 +83,7 @@ func TestRulesAreComplete(t *testing.T) {
 	if len(groups.Groups) != len(clusters) {
 		t.Fatalf("there are %d groups, want one per cluster, %d", len(groups.Groups), len(clusters))
 	}
+
 	for i, cluster := range clusters {
 		group := groups.Groups[i]
 		if want := "operator_store_" + cluster.Name; group.Name != want {
@@ -96,6 +98,7 @@ func TestRulesAreComplete(t *testing.T) {
 		for _, r := range group.Rules {
 			got = append(got, r.Record)
 		}
+
 		for _, g := range catalog.Gauges() {
 			want = append(want, g.Name)
 		}

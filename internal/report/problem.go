@@ -69,6 +69,7 @@ func NewQueryProblems(cluster string, queries []Query) []Problem {
 			}
 			problems[i].addQuery(q)
 		}
+
 		for _, rejection := range q.Rejections {
 			problems = append(problems, Problem{
 				Kind: ProblemResponseRejected, Cluster: cluster, Queries: []string{q.Name},
@@ -85,6 +86,7 @@ func (p *Problem) addQuery(q Query) {
 	if slices.Contains(p.Queries, q.Name) {
 		return
 	}
+
 	p.Queries = append(p.Queries, q.Name)
 	for _, err := range q.Errs {
 		p.keys = append(p.keys, q.Name+" "+string(httpclient.ReasonOf(err)))

@@ -42,6 +42,10 @@ func queryProblem(err error, names ...string) report.Problem {
 
 // Every kind of problem: its text, its keys and its fields in the log.
 func TestProblem(t *testing.T) {
+	const (
+		a = `{job="tikv", instance="a:1"}`
+		b = `{job="tikv", instance="b:1"}`
+	)
 	store := storematch.Store{ID: "7", Address: "a:20160"}
 	for _, tc := range []struct {
 		name    string
@@ -86,12 +90,11 @@ func TestProblem(t *testing.T) {
 				Kind: report.ProblemResponseRejected, Cluster: "c", Queries: []string{"up"},
 				Reason: httpclient.ReasonResponse, Err: errors.New("two series"), Target: identity("a:1"),
 			},
-			text:    `query "up" of cluster "c": dropped the response for {job="tikv", instance="a:1"}: two series`,
-			keys:    []string{`up rejected {job="tikv", instance="a:1"}`},
+			text:    `query "up" of cluster "c": dropped the response for ` + a + `: two series`,
+			keys:    []string{`up rejected ` + a},
 			message: "response dropped",
 			fields: []any{
-				"cluster", "c", "query", "up", "reason", "response", "target", `{job="tikv", instance="a:1"}`,
-				"err", "two series",
+				"cluster", "c", "query", "up", "reason", "response", "target", a, "err", "two series",
 			},
 		},
 		{
@@ -126,14 +129,13 @@ func TestProblem(t *testing.T) {
 				Kind: report.ProblemAmbiguousMatch, Cluster: "c", Reason: report.ReasonAmbiguous, Store: store,
 				Match: match("a:1", "b:1"),
 			},
-			text: `store "a:20160" of cluster "c" has no gauges: it matches {job="tikv", instance="a:1"} and ` +
-				`{job="tikv", instance="b:1"} by rule "exact instance": ` +
-				`set its instance, or narrow upstream with selector`,
+			text: `store "a:20160" of cluster "c" has no gauges: it matches ` + a + ` and ` + b +
+				` by rule "exact instance": set its instance, or narrow upstream with selector`,
 			keys:    []string{"ambiguous 7 a:20160"},
 			message: "store has no gauges",
 			fields: []any{
 				"cluster", "c", "reason", "ambiguous", "store", "a:20160", "store_id", "7",
-				"err", `it matches {job="tikv", instance="a:1"} and {job="tikv", instance="b:1"} by rule "exact instance"`,
+				"err", `it matches ` + a + ` and ` + b + ` by rule "exact instance"`,
 				"hint", "set its instance, or narrow upstream with selector",
 			},
 			about: true,
@@ -262,7 +264,8 @@ func TestNewQueryProblems(t *testing.T) {
 		{
 			name: "broken connections to the same server are alike",
 			queries: []report.Query{
-				{Name: "a", Errs: []error{refused}}, {Name: "b", Errs: []error{reset}},
+				{Name: "a", Errs: []error{refused}},
+				{Name: "b", Errs: []error{reset}},
 				{Name: "c", Errs: []error{refusedByPD}},
 			},
 			want: []string{
@@ -275,8 +278,8 @@ func TestNewQueryProblems(t *testing.T) {
 			want:    []string{"a http: [a http] [a http]"},
 		},
 		{
-			// Both problems have the keys of both failures, so that neither is new on the next scrape if
-			// only the other failure occurs.
+			// Both problems have the keys of both failures, so that neither is new on the next
+			// scrape if only the other failure occurs.
 			name:    "requests of one query that failed differently",
 			queries: []report.Query{{Name: "a", Errs: []error{busy, slow}}},
 			want:    []string{"a http: [a http] [a timeout]", "a timeout: [a http] [a timeout]"},
