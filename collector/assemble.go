@@ -42,14 +42,15 @@ func (c *cluster) assemble(state *discovery.State, results *scrape.Results) *rep
 	return r
 }
 
-// compareStores orders stores by ID, then by address. IDs are numbers without leading zeros: a longer one is larger.
+// compareStores orders stores by ID, then by address. IDs are numbers without leading zeros: a
+// longer one is larger.
 func compareStores(a, b report.Store) int {
 	return cmp.Or(
 		cmp.Compare(len(a.ID), len(b.ID)), strings.Compare(a.ID, b.ID), strings.Compare(a.Address, b.Address))
 }
 
-// assembleWithoutStores returns the result of a scrape that found no usable state, which is nil if the first refresh has
-// not finished before ctx ended.
+// assembleWithoutStores returns the result of a scrape that found no usable state, which is nil if
+// the first refresh has not finished before ctx ended.
 func (c *cluster) assembleWithoutStores(ctx context.Context, state *discovery.State) *report.Report {
 	if state != nil {
 		return c.newReport(state.Queries, nil)
@@ -155,7 +156,8 @@ func (a assembly) allAbsent(reason report.AbsenceReason) []report.Cell {
 	return cells
 }
 
-// unmatched returns the gauges of a store that has no target. It is down, but only if upstream answered.
+// unmatched returns the gauges of a store that has no target. It is down, but only if upstream
+// answered.
 func (a assembly) unmatched() []report.Cell {
 	var responses gauge.Responses
 	if a.results.Succeeded(gauge.QueryUp) {
@@ -175,7 +177,8 @@ func (a assembly) unmatched() []report.Cell {
 // matched returns the gauges of a store with a target.
 func (a assembly) matched(s storematch.Store, target storematch.Identity) []report.Cell {
 	var responses gauge.Responses
-	// Only these queries show whether the identity belongs to the target alone. Without them, nothing is known.
+	// Only these queries show whether the identity belongs to the target alone. Without them,
+	// nothing is known.
 	if a.results.Answered(gauge.QueryUp, target) || a.results.Answered(gauge.QueryLastScrape, target) {
 		responses = a.results.Responses(target)
 	}

@@ -24,10 +24,11 @@ import (
 
 // upstream is the query API of one cluster. Its errors are of type *httpclient.Error.
 type upstream interface {
-	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It returns the time of
-	// evaluation.
+	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It
+	// returns the time of evaluation.
 	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
-	// Series returns the label sets of the series that match any of matchers and had samples between start and end.
+	// Series returns the label sets of the series that match any of matchers and had samples
+	// between start and end.
 	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
 	// Now returns upstream's current time, as far as it is known.
 	Now() (now time.Time, known bool)
@@ -72,7 +73,8 @@ func newCluster(cfg config.Cluster, failures *failureCounter, opts Options) (*cl
 	if err != nil {
 		return nil, err
 	}
-	// A refresh sends requests for the time, the targets, which of them are live, and PD's series, one after another.
+	// A refresh sends requests for the time, the targets, which of them are live, and PD's series,
+	// one after another.
 	timeout := 4 * cfg.Upstream.Timeout
 	var placementDriver discovery.PD
 	if cfg.PD != nil {
@@ -150,8 +152,8 @@ func configuredStores(configured []config.Store) []storematch.Store {
 	return stores
 }
 
-// scrape returns the result of a scrape that ends by ctx's deadline. It may share one that is already running. It is
-// nil if ctx is canceled, because then nobody waits for it.
+// scrape returns the result of a scrape that ends by ctx's deadline. It may share one that is
+// already running. It is nil if ctx is canceled, because then nobody waits for it.
 func (c *cluster) scrape(ctx context.Context) *report.Report {
 	return c.sharer.Do(ctx, func(ctx context.Context) *report.Report {
 		r := c.query(ctx)
@@ -164,8 +166,9 @@ func (c *cluster) scrape(ctx context.Context) *report.Report {
 	})
 }
 
-// query scrapes the cluster once: which stores there are, what upstream says about their targets, and what that means
-// for each store. It ends when every query has, at ctx's deadline at the latest.
+// query scrapes the cluster once: which stores there are, what upstream says about their targets,
+// and what that means for each store. It ends when every query has, at ctx's deadline at the
+// latest.
 func (c *cluster) query(ctx context.Context) *report.Report {
 	state := c.refresher.Get(ctx)
 	if !state.Usable() {
@@ -179,8 +182,9 @@ func (c *cluster) query(ctx context.Context) *report.Report {
 	return c.assemble(state, results)
 }
 
-// planFor returns the queries for the targets of a state. A refresh makes a new plan even if the targets are the same,
-// and with it new bucket queries, which take into account what was learned about their cost since.
+// planFor returns the queries for the targets of a state. A refresh makes a new plan even if the
+// targets are the same, and with it new bucket queries, which take into account what was learned
+// about their cost since.
 func (c *cluster) planFor(state *discovery.State) *scrape.Plan {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -201,8 +205,8 @@ func (c *cluster) countFailure(ctx context.Context, q *gauge.Query, reason httpc
 // queued counts the requests to upstream that have waited, from the start of the process on.
 func (c *cluster) queued() uint64 { return c.queuedBefore + c.upstream.Queued() }
 
-// canceled reports whether ctx ended because nobody waits for it, rather than at its deadline. Errors of a canceled
-// scrape are not counted.
+// canceled reports whether ctx ended because nobody waits for it, rather than at its deadline.
+// Errors of a canceled scrape are not counted.
 func canceled(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // close ends the cluster's refresh and closes idle connections.

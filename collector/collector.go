@@ -15,22 +15,23 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/report"
 )
 
-// collectTimeout bounds a scrape by Exporter.Collect, which has no context: the default scrape timeout of Prometheus
-// less the default of --scrape.timeout-offset.
+// collectTimeout bounds a scrape by Exporter.Collect, which has no context: the default scrape
+// timeout of Prometheus less the default of --scrape.timeout-offset.
 const collectTimeout = 9500 * time.Millisecond
 
 // Describe implements prometheus.Collector.
 func (e *Exporter) Describe(ch chan<- *prometheus.Desc) { describe(ch, e.clusters, e.failures) }
 
-// Collect implements prometheus.Collector. It scrapes all clusters, for at most 9.5 s. Use Bind if there is a context.
+// Collect implements prometheus.Collector. It scrapes all clusters, for at most 9.5 s. Use Bind if
+// there is a context.
 func (e *Exporter) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	(&boundCollector{exporter: e, ctx: ctx, clusters: e.clusters}).Collect(ch)
 }
 
-// Bind returns a collector that scrapes the named clusters within ctx, all clusters if none is named. The error says
-// which cluster does not exist.
+// Bind returns a collector that scrapes the named clusters within ctx, all clusters if none is
+// named. The error says which cluster does not exist.
 func (e *Exporter) Bind(ctx context.Context, names ...string) (prometheus.Collector, error) {
 	clusters, err := e.named(names)
 	if err != nil {
@@ -57,7 +58,8 @@ func (b *boundCollector) Collect(ch chan<- prometheus.Metric) {
 	b.exporter.scrapeClusters(b.ctx, b.clusters).Collect(ch)
 }
 
-// A Scrape is the finished scrape of some clusters. As a prometheus.Collector it neither waits nor fails.
+// A Scrape is the finished scrape of some clusters. As a prometheus.Collector it neither waits nor
+// fails.
 type Scrape struct {
 	results  []*report.Report // Nil for clusters whose scrape was canceled.
 	clusters []*cluster
@@ -66,8 +68,8 @@ type Scrape struct {
 
 var _ prometheus.Collector = (*Scrape)(nil)
 
-// Reports returns the result for people, one report per cluster in the order of the configuration. Clusters whose scrape
-// was canceled have none.
+// Reports returns the result for people, one report per cluster in the order of the configuration.
+// Clusters whose scrape was canceled have none.
 func (s *Scrape) Reports() []report.Report {
 	var reports []report.Report
 	for _, r := range s.results {

@@ -2,9 +2,10 @@
 
 // Package collector collects the gauges of TiKV stores from Prometheus-compatible upstreams.
 //
-// An Exporter is a prometheus.Collector that queries upstream whenever it is collected. A scrape of a cluster goes
-// through these steps, see cluster.scrape: discovery returns the stores with their targets, the queries of the gauge
-// catalog are evaluated at one time, and their results are assembled into the values of each store.
+// An Exporter is a prometheus.Collector that queries upstream whenever it is collected. A scrape of
+// a cluster goes through these steps, see cluster.scrape: discovery returns the stores with their
+// targets, the queries of the gauge catalog are evaluated at one time, and their results are
+// assembled into the values of each store.
 package collector
 
 import (
@@ -30,8 +31,8 @@ type Options struct {
 	Lookback time.Duration // How long a store is known after upstream last had samples of it. Default: 1h.
 	Interval time.Duration // Store discovery interval. Default: 30s.
 	Logger   log.Logger    // Default: no logging.
-	// Previous is the exporter that this one replaces. Its counters continue, and what it knows about clusters that did
-	// not change is kept. It may be nil.
+	// Previous is the exporter that this one replaces. Its counters continue, and what it knows
+	// about clusters that did not change is kept. It may be nil.
 	Previous *Exporter
 
 	connect   func(config.Upstream) (upstream, error)
@@ -64,8 +65,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// An Exporter collects the gauges of the clusters of one configuration. It is a prometheus.Collector that queries
-// upstream whenever it is collected. It is safe for concurrent use.
+// An Exporter collects the gauges of the clusters of one configuration. It is a
+// prometheus.Collector that queries upstream whenever it is collected. It is safe for concurrent
+// use.
 type Exporter struct {
 	config   *config.Config
 	clusters []*cluster
@@ -74,8 +76,8 @@ type Exporter struct {
 
 var _ prometheus.Collector = (*Exporter)(nil)
 
-// New returns an exporter for cfg, which must not be modified afterwards. Nothing is queried until the first scrape.
-// The error names the cluster whose upstream, PD or metrics cannot be set up.
+// New returns an exporter for cfg, which must not be modified afterwards. Nothing is queried until
+// the first scrape. The error names the cluster whose upstream, PD or metrics cannot be set up.
 func New(cfg *config.Config, opts Options) (*Exporter, error) {
 	opts = opts.withDefaults()
 	e := &Exporter{config: cfg, failures: newFailureCounter()}
@@ -96,8 +98,9 @@ func New(cfg *config.Config, opts Options) (*Exporter, error) {
 	return e, nil
 }
 
-// inherit returns what the exporter before a reload knows about the cluster, as far as the configuration still says to
-// get it from the same place: a reload must not slow down or change any scrape.
+// inherit returns what the exporter before a reload knows about the cluster, as far as the
+// configuration still says to get it from the same place: a reload must not slow down or change any
+// scrape.
 func (c *cluster) inherit(previous *Exporter, lookback time.Duration) *discovery.State {
 	i := slices.IndexFunc(previous.clusters, func(p *cluster) bool { return p.config.Name == c.config.Name })
 	if i < 0 {
@@ -113,7 +116,8 @@ func (c *cluster) inherit(previous *Exporter, lookback time.Duration) *discovery
 	return c.discovery.Inherit(p.refresher.Last(), sameUpstream, samePD)
 }
 
-// Close cancels discovery in the background and closes idle connections. Scrapes in progress finish.
+// Close cancels discovery in the background and closes idle connections. Scrapes in progress
+// finish.
 func (e *Exporter) Close() {
 	for _, c := range e.clusters {
 		c.close()
@@ -133,8 +137,9 @@ func (e *Exporter) Clusters() []string {
 	return names
 }
 
-// Scrape queries upstream for the named clusters concurrently, for all clusters if none is named. It returns what has
-// arrived by ctx's deadline. The error says which cluster does not exist; whatever upstream does is no error.
+// Scrape queries upstream for the named clusters concurrently, for all clusters if none is named.
+// It returns what has arrived by ctx's deadline. The error says which cluster does not exist;
+// whatever upstream does is no error.
 func (e *Exporter) Scrape(ctx context.Context, names ...string) (*Scrape, error) {
 	clusters, err := e.named(names)
 	if err != nil {
@@ -155,10 +160,12 @@ func (e *Exporter) scrapeClusters(ctx context.Context, clusters []*cluster) *Scr
 	return s
 }
 
-// externalURLTimeout bounds the request for upstream's external URL. Links are not worth waiting longer.
+// externalURLTimeout bounds the request for upstream's external URL. Links are not worth waiting
+// longer.
 const externalURLTimeout = 500 * time.Millisecond
 
-// Report scrapes like Scrape and returns the result for people, with the URLs of upstream's own pages.
+// Report scrapes like Scrape and returns the result for people, with the URLs of upstream's own
+// pages.
 func (e *Exporter) Report(ctx context.Context, names ...string) ([]report.Report, error) {
 	clusters, err := e.named(names)
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 // logAgainAfter is how often a problem is logged at most, whether it lasts or comes and goes.
 const logAgainAfter = 10 * time.Minute
 
-// problemLog logs the problems of a cluster when they occur and when they are resolved, instead of on every scrape.
+// problemLog logs the problems of a cluster when they occur and when they are resolved, instead of
+// on every scrape.
 type problemLog struct {
 	logger log.Logger
 
@@ -62,7 +63,8 @@ func (l *problemLog) log(problems []report.Problem, now time.Time) {
 	l.logResolved(current, now)
 }
 
-// logResolved logs the problems none of whose keys are current, and forgets those that were logged long ago.
+// logResolved logs the problems none of whose keys are current, and forgets those that were logged
+// long ago.
 func (l *problemLog) logResolved(current map[string]bool, now time.Time) {
 	resolved, lasting := map[string]report.Problem{}, map[string]bool{}
 	for key, e := range l.entries {

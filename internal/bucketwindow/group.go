@@ -10,23 +10,28 @@ import (
 )
 
 const (
-	// queryCost is what a query costs by itself, here and in upstream.
+	// queryCost is what a query costs by itself, both here and in upstream.
 	queryCost = 3 * time.Millisecond
-	// maxExtraQueries is how many more queries than necessary are sent in order to select fewer buckets.
+	// maxExtraQueries is how many more queries than necessary are sent in order to select fewer
+	// buckets.
 	maxExtraQueries = 4
 )
 
 // group cuts targets, which are sorted by their windows, into groups that are queried together.
 //
-// A query selects the union of its targets' windows for all of its targets. Few large groups thus select buckets that
-// most of their targets do not need; many small groups pay for queries. For example, if 100 targets need the bounds
-// {1, 2} and 100 targets need {8, 16}, one query selects 200 x 4 buckets and two queries select 2 x (100 x 2), half as
-// many. Two queries are better if those 400 buckets cost upstream more than one query by itself.
+// A query selects the same bounds for all of its targets: the union of their windows. So a large
+// group selects buckets that most of its targets do not need, and a small group needs a query of
+// its own. For example, if 100 targets need the bounds 1 and 2, and 100 other targets need 8 and
+// 16, then one query selects 200 x 4 buckets, and two queries select 100 x 2 + 100 x 2, half as
+// many. Two queries are better if the 400 buckets that they save cost upstream more than one query
+// by itself.
 //
-// The best cut into consecutive groups is found by dynamic programming, see cheapestGroups. If it has too many queries,
-// the cost of a query is doubled until it does not.
+// Similar windows are neighbors, because the targets are sorted. Therefore only cuts into groups of
+// consecutive targets are considered; cheapestGroups finds the best one of them. If the best one
+// has too many queries, the search is repeated with twice the cost of a query, until it has few
+// enough.
 func (l *Learner) group(targets []storematch.Identity, size int) [][]storematch.Identity {
-	var runs [][]storematch.Identity // Consecutive targets with equal windows are never cut.
+	var runs [][]storematch.Identity // Targets with equal windows, which stay in one group.
 	for i, t := range targets {
 		if i > 0 && l.windows[t].equal(l.windows[targets[i-1]]) {
 			runs[len(runs)-1] = append(runs[len(runs)-1], t)
@@ -44,15 +49,21 @@ func (l *Learner) group(targets []storematch.Identity, size int) [][]storematch.
 	}
 }
 
-// cheapestGroups joins consecutive runs to the groups with the least total cost, given the cost of one query by itself.
+// cheapestGroups joins consecutive runs of targets with equal windows to groups, so that all groups
+// together cost least. Each group costs
 //
-// cheapest[n] is the cheapest way to group the first n runs. It ends with some group of the runs from `first` to n, so
-// it costs cheapest[first] plus that group's cost, minimized over first:
+//	queries x cost of a query + targets x selected bounds x cost of a bucket
 //
-//	cost of a group = queries x cost of a query + targets x selected buckets x cost of a bucket
+// This is dynamic programming: the best groups of the first n runs are found from the best groups
+// of fewer runs. The last group of the first n runs begins with some run, `first`. Before it are
+// the first `first` runs, whose best groups are known already. So the cost of the first n runs is
 //
-// The groups are read back from the end, following first. This takes time quadratic in the number of distinct windows,
-// of which there are a few dozen even for thousands of targets.
+//	cheapest[first].cost + cost of the group of the runs from first to n-1
+//
+// and cheapest[n] is the minimum for all values of first. At the end, cheapest[len(runs)] has the
+// first run of the last group, cheapest of that run has the first run of the group before it, and
+// so on. This takes time quadratic in the number of distinct windows, of which there are a few
+// dozen even for thousands of targets.
 func (l *Learner) cheapestGroups(
 	runs [][]storematch.Identity, size int, perQuery time.Duration,
 ) (groups [][]storematch.Identity, queries int) {
@@ -71,7 +82,7 @@ func (l *Learner) cheapestGroups(
 			queries := ceilDiv(targets, size)
 			cost := cheapest[first].cost +
 				time.Duration(queries)*perQuery + time.Duration(targets*len(les))*l.bucketCost
-			if cheapest[n].cost == 0 || cost < cheapest[n].cost {
+			if cheapest[n].cost == 0 || cost < cheapest[n].cost { // Zero: nothing was found yet.
 				cheapest[n] = grouping{cost, first, cheapest[first].queries + queries}
 			}
 		}
@@ -84,7 +95,8 @@ func (l *Learner) cheapestGroups(
 	return groups, cheapest[len(runs)].queries
 }
 
-// evenSize returns the size of parts that n is cut into if each has at most size, and all have about the same size.
+// evenSize returns the size of parts that n is cut into if each has at most size, and all have
+// about the same size.
 func evenSize(n, size int) int {
 	parts := max(1, ceilDiv(n, size))
 

@@ -4,26 +4,46 @@
 //
 // # Why
 //
-// Nine tenths of the series that a scrape would make upstream rate are buckets: TiKV's gRPC histogram alone has
-// thousands of series per store. A quantile needs only four of a histogram's cumulative counts: those of the two bounds
-// that it lies between, that of the highest finite bound, and that of +Inf, the total. So each target is queried for
-// the few bounds around which its quantiles lay on the last scrape, its window.
+// Without this package, nine tenths of the series that a scrape makes upstream evaluate would be
+// histogram buckets: TiKV's gRPC histogram alone has thousands of series per store. But a quantile
+// needs only four of a histogram's cumulative counts: those of the two bounds that it lies between,
+// and those of the two highest bounds, the highest finite one and +Inf, which give the number of
+// all observations (see Histogram.total). So each target is queried for a few bounds: those around
+// which its quantiles lay on the last scrape, and the two highest. These bounds are the target's
+// window.
 //
 // # When a window is too narrow
 //
-// The response shows whether the window was wide enough. Cumulative counts never fall from bound to bound, because
-// the process adds them up when it is scraped. So if the count of bound b-1 is below the quantile's rank and the count
-// of bound b is not, the quantile lies between them, no matter what the other bounds say. For example, with 100
-// observations, the 99th percentile has rank 99. If the window has le=0.1 with 97 and le=0.2 with 99.5, then the
-// quantile is 0.1 + 0.1 * (99-97)/(99.5-97) = 0.18. If instead the window's lowest bound, le=0.1, already counts
-// 99.2, then a lower bound may have reached the rank as well, and the target is queried again, for all of its buckets,
-// within the same scrape. The result equals that of all buckets, and of PromQL's histogram_quantile, to the last bit.
+// Latencies change, so a quantile may have left the window since the last scrape. The response
+// shows whether it has, because cumulative counts never fall from one bound to the next: the
+// process adds up its buckets before it exports them. So if the count of one bound is below the
+// quantile's rank and the count of the next bound is not, then the quantile lies between these two
+// bounds, whatever the counts of all other bounds are.
+//
+// For example, of 100 observations per second the 99th percentile has the rank 99. If the window
+// has le=0.1 with the count 97 and le=0.2 with 99.5, and these are neighbors, then the quantile
+// lies between them, at 0.1 + 0.1 * (99 - 97) / (99.5 - 97) = 0.18. But if the lowest bound of the
+// window is le=0.1 and its count is 99.2, then a lower bound, which was not queried, may have
+// reached 99 as well. In that case, the target is queried for all of its buckets within the same
+// scrape.
+//
+// Either way, the result equals that of all buckets, and of PromQL's histogram_quantile, to the
+// last bit. Where rounding could make a difference, as for a rank that is almost equal to a count,
+// a window counts as too narrow.
 //
 // # What must hold
 //
-// The counts of a target fall between bounds for one rate window after its process restarted, because each bound's
-// counter resets on its own, and the bounds differ between versions of TiKV. Therefore a window only applies to a
-// target whose process has not restarted since it was learned, and that started longer than the rate window ago.
+// Two things can make counts fall from one bound to the next, or change the bounds themselves. When
+// a process restarts, upstream estimates the rate of each bound's counter separately, and these
+// estimates may not fit together for one rate window. And another version of TiKV may have other
+// bounds. Therefore, a window only applies to a target whose process has not restarted since the
+// window was learned, and that started longer than the rate window ago.
+//
+// # Where to look
+//
+// Layout is the bounds of a histogram, Histogram computes quantiles from some of its buckets, and
+// Learner chooses the buckets of all targets, scrape after scrape. Learner.group puts targets with
+// similar windows into one query.
 package bucketwindow
 
 import (
@@ -33,7 +53,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 )
 
-// Histogram holds the cumulative counts of some or all of a layout's buckets. The zero Histogram has no layout.
+// Histogram holds the cumulative counts of some or all of a layout's buckets. The zero Histogram
+// has no layout.
 type Histogram struct {
 	layout *Layout
 	counts []float64 // NaN for buckets that were not queried.
@@ -49,8 +70,8 @@ func New(l *Layout) Histogram {
 	return h
 }
 
-// Add adds the cumulative count of the bucket at a position of the layout. Counts of one bound that is spelled in
-// several ways add up, as in PromQL.
+// Add adds the cumulative count of the bucket at a position of the layout. Counts of one bound that
+// is spelled in several ways add up, as in PromQL.
 func (h Histogram) Add(i int, count float64) {
 	if !math.IsNaN(h.counts[i]) {
 		count += h.counts[i]
@@ -71,24 +92,30 @@ func (h Histogram) Count() float64 { return h.counts[len(h.counts)-1] }
 type Span [2]int
 
 const (
-	// equalTolerance is the relative difference below which PromQL considers two counts equal.
+	// equalTolerance is the relative difference up to which PromQL considers two counts equal.
 	equalTolerance = 1e-12
-	// rankTolerance is the relative distance of a count from the rank below which rounding may decide on which side it
-	// lies. PromQL evens out such differences using all counts, so all are needed.
+	// rankTolerance is the relative distance of a count from the rank below which rounding may
+	// decide on which side it lies. PromQL evens out such differences using all counts, so all are
+	// needed.
 	rankTolerance = 1e-9
-	// smallBucket is the share of observations below which a bucket may hold nothing but rounding errors.
+	// smallBucket is the share of observations below which a bucket may hold nothing but rounding
+	// errors.
 	smallBucket = 1e-4
-	// nearBound is the share of a bucket's width within which a quantile is near the bucket's bound, and may be beyond
-	// it on the next scrape. Querying one bound more costs about a twentieth of all buckets, which is about how often a
-	// quantile moves farther than this between two scrapes.
+	// nearBound is the share of a bucket's width within which a quantile is near the bucket's
+	// bound, and may be beyond it on the next scrape. Querying one bound more costs about a
+	// twentieth of all buckets, which is about how often a quantile moves farther than this between
+	// two scrapes.
 	nearBound = 0.3
 )
 
-// Quantile returns the quantile phi, between 0 and 1, in the unit of the bounds; NaN without observations. It is not
-// ok if the buckets that are present do not determine it.
+// Quantile returns the quantile phi, between 0 and 1, in the unit of the bounds; NaN without
+// observations. It is not ok if the buckets that are present do not determine it.
 //
-// The span covers the buckets that determine the quantile, and one more on a side that the quantile is near to, because
-// it may have moved there by the next scrape. It covers all buckets if it took all to compute the quantile.
+// The span is what the next scrape should query. It covers the buckets that determine the quantile,
+// and one more if the quantile is near to a bound, because it may be beyond it by then. For
+// example, with the bounds 1, 2, 4 and 8, a quantile of 3 has the span of 2 and 4, and a quantile
+// of 3.9 that of 2, 4 and 8. The span covers all buckets if all of them were needed to compute the
+// quantile.
 func (h Histogram) Quantile(phi float64) (v float64, span Span, ok bool) {
 	last := len(h.counts) - 1
 	all := Span{0, last}
@@ -128,10 +155,11 @@ func (h Histogram) Quantile(phi float64) (v float64, span Span, ok bool) {
 	return lower + (h.layout.bounds[b]-lower)*share, span, true
 }
 
-// bucketOf returns the first finite bucket whose count reaches rank. It is not certain if a bucket that is not present
-// could be that bucket, if the counts are not ascending, or if PromQL has a special rule for it.
+// bucketOf returns the first finite bucket whose count reaches rank. It is not certain if a bucket
+// that is not present could be that bucket, if the counts are not ascending, or if PromQL has a
+// special rule for it.
 func (h Histogram) bucketOf(rank float64) (bucket int, certain bool) {
-	bucket, lowest := -1, -1
+	bucket = -1
 	previous := 0.0
 	for i, c := range h.counts[:len(h.counts)-1] {
 		if math.IsNaN(c) {
@@ -141,25 +169,23 @@ func (h Histogram) bucketOf(rank float64) (bucket int, certain bool) {
 			return 0, false
 		}
 		previous = c
-		if lowest < 0 {
-			lowest = i
-		}
 		if bucket < 0 && c >= rank {
 			bucket = i
 		}
 	}
 
 	switch {
-	case bucket < 0: // Above the highest finite bound, or +Inf is the only one.
+	case bucket < 0: // The rank is above the highest finite bound, or +Inf is the only one.
 		return 0, false
-	case bucket == 0:
+	case bucket == 0: // PromQL interpolates from 0, but only if the bound is positive.
 		return 0, h.layout.bounds[0] > 0
-	default: // Otherwise a lower bucket that is not present may reach the rank as well.
-		return bucket, bucket != lowest && h.Has(bucket-1)
+	default: // If the bucket below is not present, its count may reach the rank as well.
+		return bucket, h.Has(bucket - 1)
 	}
 }
 
-// quantileOfAll computes the quantile as PromQL does, from all buckets. It is not ok if one is not present.
+// quantileOfAll computes the quantile as PromQL does, from all buckets. It is not ok if one is not
+// present.
 func (h Histogram) quantileOfAll(phi float64) (float64, Span, bool) {
 	all := Span{0, len(h.counts) - 1}
 	buckets := make(promql.Buckets, 0, len(h.counts))
@@ -174,8 +200,9 @@ func (h Histogram) quantileOfAll(phi float64) (float64, Span, bool) {
 	return v, all, true
 }
 
-// total returns the count of all observations as PromQL takes it: the count of the highest finite bound if it exceeds
-// that of +Inf, because a process increments the two one after the other.
+// total returns the count of all observations as PromQL computes it. That is the count of +Inf, or
+// the count of the highest finite bound if it is larger: a process does not increment its buckets
+// at the same instant, so it may export an observation in one of them that is missing in the other.
 func (h Histogram) total() (float64, bool) {
 	last := len(h.counts) - 1
 	total := h.counts[last]

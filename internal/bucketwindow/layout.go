@@ -19,8 +19,8 @@ type Layout struct {
 	index  map[string]int // From a value of le to its position in bounds.
 }
 
-// NewLayout returns the layout of buckets with the given values of the label le, in any order. The error says which
-// value is not a number, or that +Inf is missing.
+// NewLayout returns the layout of buckets with the given values of the label le, in any order. The
+// error says which value is not a number, or that +Inf is missing.
 func NewLayout(les []string) (*Layout, error) {
 	l := &Layout{labels: slices.Clone(les), index: make(map[string]int, len(les))}
 	number := make(map[string]float64, len(les))
@@ -53,8 +53,8 @@ func NewLayout(les []string) (*Layout, error) {
 // Labels returns the values of the label le, ascending. They must not be modified.
 func (l *Layout) Labels() []string { return l.labels }
 
-// Unambiguous reports whether each bound has only one spelling. Some have two while a Prometheus 2, which writes 1, is
-// replaced by a Prometheus 3, which writes 1.0.
+// Unambiguous reports whether each bound has only one spelling. Some have two while a Prometheus 2,
+// which writes 1, is replaced by a Prometheus 3, which writes 1.0.
 func (l *Layout) Unambiguous() bool { return len(l.labels) == len(l.bounds) }
 
 // Index returns the position of the bound with a value of the label le.

@@ -30,8 +30,15 @@ type Options struct {
 	Split func([]storematch.Identity) [][]storematch.Identity
 }
 
-// A Learner plans the queries for the buckets of one histogram metric of many targets, and learns from the responses.
-// It is safe for concurrent use.
+// A Learner plans the queries for the buckets of one histogram metric of many targets, and learns
+// from the responses. It is safe for concurrent use. Each scrape uses it like this:
+//
+//  1. Plan returns the queries to send. The first plan selects all buckets of all targets. Later
+//     ones select the window of each target that has one.
+//  2. ObserveDuration learns from each query how long upstream takes.
+//  3. Read returns the histograms in the response about each target, and learns the target's window
+//     from them. If Read returns ErrTooNarrow, the window does not determine the quantiles.
+//  4. AllBounds returns the queries for all buckets of those targets. Their responses are read too.
 type Learner struct {
 	opts Options
 
@@ -65,8 +72,8 @@ const (
 	fastQuery    = 60 * time.Millisecond  // Faster queries are doubled.
 )
 
-// maxLayouts bounds the layouts that are remembered. All versions of TiKV together have three; only a misbehaving
-// upstream has many.
+// maxLayouts bounds the layouts that are remembered. All versions of TiKV together have three; only
+// a misbehaving upstream has many.
 const maxLayouts = 1000
 
 // NewLearner returns a learner that has not learned anything: its first plan queries all buckets.
@@ -79,8 +86,9 @@ func NewLearner(opts Options) *Learner {
 	}
 }
 
-// Plan returns the queries for the buckets of targets. A plan is reused until generation, a comparable value, changes,
-// or what was learned since changes it. The batches must not be modified.
+// Plan returns the queries for the buckets of targets. Most scrapes reuse the last plan. It is
+// replaced if generation, any comparable value that stands for targets, is another one, or if what
+// was learned since then would change it. The batches must not be modified.
 func (l *Learner) Plan(targets []storematch.Identity, generation any) []Batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,7 +110,8 @@ func (l *Learner) Plan(targets []storematch.Identity, generation any) []Batch {
 
 	size := l.batchSize
 	if l.opts.BatchSize == 0 {
-		// Queries beyond the concurrency limit do not run in parallel, so splitting further gains nothing.
+		// Queries beyond the concurrency limit do not run in parallel, so splitting further gains
+		// nothing.
 		size = max(size, min(l.opts.MaxBatchSize, ceilDiv(len(targets), l.opts.Concurrency)))
 	}
 	l.planned, l.stale = generation, false
@@ -127,7 +136,8 @@ func (l *Learner) allBounds(targets []storematch.Identity, size int) []Batch {
 	return batches
 }
 
-// withWindows returns the queries for the windows of targets. Targets with similar windows share a query.
+// withWindows returns the queries for the windows of targets. Targets with similar windows share a
+// query.
 func (l *Learner) withWindows(targets []storematch.Identity, size int) []Batch {
 	slices.SortFunc(targets, func(a, b storematch.Identity) int {
 		return cmp.Or(l.windows[a].compare(l.windows[b]), a.Compare(b))
@@ -166,13 +176,14 @@ func (w window) compare(o window) int {
 // equal reports whether two windows select the same bounds.
 func (w window) equal(o window) bool { return w.layout == o.layout && slices.Equal(w.spans, o.spans) }
 
-// needsAll reports whether a quantile needed all buckets, as one above the highest finite bound does.
+// needsAll reports whether a quantile needed all buckets, as one above the highest finite bound
+// does.
 func (w window) needsAll() bool {
 	return slices.Contains(w.spans, Span{0, len(w.layout.bounds) - 1})
 }
 
-// addTo adds the values of le that the window selects to les. The highest finite bound and +Inf, the total, are always
-// among them.
+// addTo adds the values of le that the window selects to les. The highest finite bound and +Inf,
+// the total, are always among them.
 func (w window) addTo(les map[string]bool) {
 	labels := w.layout.Labels()
 	for _, span := range w.spans {
@@ -186,8 +197,8 @@ func (w window) addTo(les map[string]bool) {
 	}
 }
 
-// ObserveDuration learns from how long upstream took for a batch: what a bucket costs, and whether batches are too
-// large or too small.
+// ObserveDuration learns from how long upstream took for a batch: what a bucket costs, and whether
+// batches are too large or too small.
 func (l *Learner) ObserveDuration(b Batch, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,8 +230,9 @@ type Reading struct {
 // ErrTooNarrow reports that the buckets of a window do not determine every quantile.
 var ErrTooNarrow = errors.New("the queried buckets do not determine the quantiles")
 
-// Read returns the histogram of each replica, and learns the target's window from them. The error is ErrTooNarrow if
-// the target must be queried for all of its buckets; any other error says why the samples are no histogram.
+// Read returns the histogram of each replica, and learns the target's window from them. The error
+// is ErrTooNarrow if the target must be queried for all of its buckets; any other error says why
+// the samples are no histogram.
 func (l *Learner) Read(r Reading) (map[string]Histogram, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -246,9 +258,12 @@ func (l *Learner) forget(t storematch.Identity) {
 	}
 }
 
-// read returns the histograms and the window that they show. The window has no layout if none can be learned.
+// read returns the histograms of a reading, and the window that the next scrape should query. That
+// window has no layout if nothing can be learned. Before is the window of the last scrape, which
+// has no layout if the target has none.
 func (l *Learner) read(r Reading, before window) (map[string]Histogram, window, error) {
 	settled := r.StartKnown && r.StartTime < l.settledBefore(r.EvaluatedAt)
+
 	if r.Bounds != nil && (!settled || before.layout == nil || r.StartTime != before.startTime) {
 		return nil, window{}, ErrTooNarrow
 	}
@@ -256,7 +271,8 @@ func (l *Learner) read(r Reading, before window) (map[string]Histogram, window, 
 	now := window{startTime: r.StartTime}
 	learnable := settled
 	histograms := make(map[string]Histogram, len(r.Replicas))
-	for replica, samples := range r.Replicas {
+	for _, replica := range slices.Sorted(maps.Keys(r.Replicas)) { // The order of spans must not change.
+		samples := r.Replicas[replica]
 		h, err := l.histogram(samples, before.layout, r.Bounds)
 		if err != nil {
 			return nil, window{}, err
@@ -283,16 +299,19 @@ func (l *Learner) read(r Reading, before window) (map[string]Histogram, window, 
 	return histograms, now, nil
 }
 
-// clockSkew is how much the clock of a TiKV, which its start time is read from, may differ from upstream's.
+// clockSkew is how much the clock of a TiKV, which its start time is read from, may differ from
+// upstream's.
 const clockSkew = 5 * time.Minute
 
-// settledBefore returns the Unix time before which a process must have started so that its counters did not reset
-// within the rate window. While they have, counts may fall from bound to bound.
+// settledBefore returns the Unix time before which a process must have started so that none of its
+// counters was reset within the rate window. Otherwise, counts may fall from one bound to the next.
 func (l *Learner) settledBefore(evaluatedAt time.Time) float64 {
 	return float64(evaluatedAt.Unix()) - (l.opts.RateWindow + clockSkew).Seconds()
 }
 
-// histogram reads samples: those with the given bounds of a layout, or all buckets if bounds is nil.
+// histogram reads samples as the histogram of a layout. If bounds is nil, the samples are all
+// buckets, and show the layout themselves. Otherwise they are those of a window, and the error is
+// ErrTooNarrow if they are not exactly the expected ones.
 func (l *Learner) histogram(samples []promql.Sample, layout *Layout, bounds []string) (Histogram, error) {
 	if bounds == nil {
 		var err error
@@ -311,7 +330,8 @@ func (l *Learner) histogram(samples []promql.Sample, layout *Layout, bounds []st
 	}
 
 	for _, le := range bounds {
-		// A batch selects the union of the windows of its targets: a bound may be another layout's.
+		// A batch selects the union of the windows of its targets, so a bound may be of another
+		// layout.
 		if i, ok := layout.Index(le); ok && !h.Has(i) {
 			return h, ErrTooNarrow
 		}
@@ -352,8 +372,8 @@ func (l *Learner) layoutOf(samples []promql.Sample) (*Layout, error) {
 	return layout, nil
 }
 
-// StartTime returns the start time in the samples of all replicas of a target. It is not ok if there is none, or if
-// they differ.
+// StartTime returns the start time in the samples of all replicas of a target. It is not ok if
+// there is none, or if they differ.
 func StartTime(replicas map[string][]promql.Sample) (start float64, ok bool) {
 	start = math.NaN()
 	for _, samples := range replicas {

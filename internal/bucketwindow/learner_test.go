@@ -387,6 +387,28 @@ func TestPlanIsReused(t *testing.T) {
 	}
 }
 
+// What was learned from several replicas does not depend on their order.
+func TestPlanIsReusedForReplicas(t *testing.T) {
+	l := newLearner(nil)
+	targets := targetsNamed("t", 1)
+	r := reading(targets[0], medianAt3)
+	r.Replicas["x"], r.Replicas["y"] = medianAt12.samples(), medianAt3.samples()
+
+	var first []bucketwindow.Batch
+	for range 20 { // The order of a map is random.
+		if _, err := l.Read(r); err != nil {
+			t.Fatal(err)
+		}
+		plan := l.Plan(targets, 1)
+		if first == nil {
+			first = plan
+		}
+		if &plan[0] != &first[0] {
+			t.Fatal("the plan is not reused, although the same was learned again")
+		}
+	}
+}
+
 // The windows of targets that are gone are forgotten.
 func TestPlanForgetsTargets(t *testing.T) {
 	l := newLearner(nil)

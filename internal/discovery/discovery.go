@@ -37,8 +37,8 @@ type Options struct {
 	CountFailure func(*gauge.Query, httpclient.Reason) // Called for each failed query.
 }
 
-// A Discovery discovers the stores of one cluster, and which target belongs to which store. It is safe for concurrent
-// use.
+// A Discovery discovers the stores of one cluster, and which target belongs to which store. It is
+// safe for concurrent use.
 type Discovery struct {
 	opts   Options
 	finder *Finder
@@ -59,8 +59,8 @@ func (d *Discovery) Close() {
 // State is what is known about the stores of a cluster until the next refresh. It is immutable.
 type State struct {
 	TargetsKnown bool // Upstream has returned its targets at least once.
-	// Identified reports whether the identities of the stores are final: they were returned by PD or upstream, or are
-	// known to be unavailable. Otherwise labels would change once they arrive.
+	// Identified reports whether the identities of the stores are final: they were returned by PD
+	// or upstream, or are known to be unavailable. Otherwise labels would change once they arrive.
 	Identified   bool
 	Targets      []storematch.Target
 	Stores       []storematch.Store // As PD returned them, directly or through its series in upstream.
@@ -73,10 +73,12 @@ type State struct {
 	Queries map[*gauge.Query]report.Query
 }
 
-// Usable reports whether gauges can be exposed: not before the labels of the stores are final. A nil State is not.
+// Usable reports whether gauges can be exposed: not before the labels of the stores are final. A
+// nil State is not.
 func (s *State) Usable() bool { return s != nil && s.TargetsKnown && s.Identified }
 
-// Refresh discovers the stores again. Data from a source that fails is kept from the previous state, which may be nil.
+// Refresh discovers the stores again. Data from a source that fails is kept from the previous
+// state, which may be nil.
 func (d *Discovery) Refresh(ctx context.Context, previous *State) *State {
 	s := &State{}
 	if previous != nil {
@@ -110,7 +112,8 @@ func (d *Discovery) Refresh(ctx context.Context, previous *State) *State {
 	return s
 }
 
-// query runs one discovery query and describes how it went. Errors of a canceled refresh are not counted.
+// query runs one discovery query and describes how it went. Errors of a canceled refresh are not
+// counted.
 func (d *Discovery) query(ctx context.Context, q *gauge.Query, run func() error) report.Query {
 	start := time.Now()
 	err := run()
@@ -225,9 +228,9 @@ func (d *Discovery) match(s, previous *State) {
 	slices.SortFunc(s.Queried, storematch.Identity.Compare)
 }
 
-// Inherit returns the state that a discovery starts with after a reload of the configuration, so that no scrape has to
-// wait for it: what previous knows, as far as it comes from the same upstream and the same PD. It is nil if that is
-// nothing.
+// Inherit returns the state that a discovery starts with after a reload of the configuration, so
+// that no scrape has to wait for it: what previous knows, as far as it comes from the same upstream
+// and the same PD. It is nil if that is nothing.
 func (d *Discovery) Inherit(previous *State, sameUpstream, samePD bool) *State {
 	switch {
 	case previous == nil || !samePD:

@@ -22,15 +22,18 @@ var tikvSeries = []promqlexpr.Expr{
 	promqlexpr.MustParse(`tikv_server_info`),
 }
 
-// Only PD's leader exports the metric. After a change of leader two PDs may have series; group makes them one.
+// Only PD's leader exports the metric. After a change of leader two PDs may have series; group
+// makes them one.
 var pdStores = promqlexpr.MustParse(`group by (address, store) (pd_scheduler_store_status{type="store_capacity"})`)
 
-// Upstream is the query API that targets are discovered from. Its errors are of type *httpclient.Error.
+// Upstream is the query API that targets are discovered from. Its errors are of type
+// *httpclient.Error.
 type Upstream interface {
-	// Series returns the label sets of the series that match any of matchers and had samples between start and end.
+	// Series returns the label sets of the series that match any of matchers and had samples
+	// between start and end.
 	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
-	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It returns the time of
-	// evaluation.
+	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It
+	// returns the time of evaluation.
 	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
 	// Now returns upstream's current time, as far as it is known.
 	Now() (now time.Time, known bool)
@@ -45,7 +48,8 @@ type Finder struct {
 	stores   string   // PromQL for the stores in PD's series.
 }
 
-// NewFinder returns a finder of the targets whose series match selector and had samples within lookback.
+// NewFinder returns a finder of the targets whose series match selector and had samples within
+// lookback.
 func NewFinder(upstream Upstream, selector []*labels.Matcher, lookback time.Duration) *Finder {
 	f := &Finder{
 		upstream: upstream,
@@ -83,7 +87,8 @@ func (f *Finder) Targets(ctx context.Context, now time.Time) ([]storematch.Targe
 	return storematch.UniqueTargets(targets), nil
 }
 
-// newTarget reads a target's labels, under the names that TiDB Operator and Prometheus Operator use.
+// newTarget reads a target's labels, under the names that TiDB Operator and Prometheus Operator
+// use.
 func newTarget(l labels.Labels, live bool) storematch.Target {
 	return storematch.Target{
 		Identity:  storematch.Identity{Job: l.Get(model.JobLabel), Instance: l.Get(model.InstanceLabel)},
@@ -94,8 +99,8 @@ func newTarget(l labels.Labels, live bool) storematch.Target {
 	}
 }
 
-// Stores returns the stores in the series that upstream scrapes from PD, including TiFlash; none if upstream does not
-// scrape PD. Now is by upstream's clock.
+// Stores returns the stores in the series that upstream scrapes from PD, including TiFlash; none if
+// upstream does not scrape PD. Now is by upstream's clock.
 func (f *Finder) Stores(ctx context.Context, now time.Time) ([]storematch.Store, error) {
 	vector, _, err := f.upstream.Query(ctx, f.stores, now)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A Refresher keeps the state of a discovery, and refreshes it in the background when a scrape finds it older than the
-// interval. Refreshes never run concurrently.
+// A Refresher keeps the state of a discovery, and refreshes it in the background when a scrape
+// finds it older than the interval. Refreshes never run concurrently.
 type Refresher struct {
 	refresh  func(context.Context, *State) *State
 	interval time.Duration
@@ -23,8 +23,8 @@ type Refresher struct {
 	running chan struct{} // Closed when the refresh in progress ends; nil if there is none.
 }
 
-// NewRefresher returns a refresher that starts with an initial state, which may be nil. Refresh is called with the
-// previous state.
+// NewRefresher returns a refresher that starts with an initial state, which may be nil. Refresh is
+// called with the previous state.
 func NewRefresher(
 	refresh func(context.Context, *State) *State, initial *State, interval, timeout time.Duration,
 ) *Refresher {
@@ -35,8 +35,8 @@ func NewRefresher(
 	}
 }
 
-// Get returns the last state, and starts a refresh if it is due. Only while no state is usable, it waits for the
-// refresh, until ctx ends; then it returns nil.
+// Get returns the last state, and starts a refresh if it is due. Only while no state is usable, it
+// waits for the refresh, until ctx ends; then it returns nil.
 func (r *Refresher) Get(ctx context.Context) *State {
 	r.mu.Lock()
 	current := r.current

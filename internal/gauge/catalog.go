@@ -9,8 +9,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// Catalog is the gauges of one cluster: the built-in ones, some with another expression, and those that the
-// configuration adds. It is immutable.
+// Catalog is the gauges of one cluster: the built-in ones, some with another expression, and those
+// that the configuration adds. It is immutable.
 type Catalog struct {
 	gauges   []Gauge
 	index    map[string]int // From a gauge's name to its position in gauges.
@@ -20,8 +20,8 @@ type Catalog struct {
 	reported []*Query
 }
 
-// NewCatalog returns the built-in gauges with metrics, which replace built-in gauges of the same name. The error says
-// which metric is invalid and names its line.
+// NewCatalog returns the built-in gauges with metrics, which replace built-in gauges of the same
+// name. The error says which metric is invalid and names its line.
 func NewCatalog(metrics []config.Metric) (*Catalog, error) {
 	gauges := Builtin()
 	for _, m := range metrics {
@@ -117,8 +117,8 @@ func (c *Catalog) visit(i int, state []visit) error {
 	return nil
 }
 
-// collectQueries lists the queries that the gauges need: the built-in ones in the order of the documentation, then
-// those of the configuration.
+// collectQueries lists the queries that the gauges need: the built-in ones in the order of the
+// documentation, then those of the configuration.
 func (c *Catalog) collectQueries() {
 	needed := map[*Query]bool{QueryUp: true, QueryReplicaTime: true}
 	var custom []*Query
@@ -143,7 +143,8 @@ func (c *Catalog) collectQueries() {
 	c.reported = slices.Concat(discoveryQueries, c.queries)
 }
 
-// Gauges returns the gauges in the order of the documentation, custom ones last. It must not be modified.
+// Gauges returns the gauges in the order of the documentation, custom ones last. It must not be
+// modified.
 func (c *Catalog) Gauges() []Gauge { return c.gauges }
 
 // Index returns the position of a gauge in Gauges.
@@ -153,14 +154,15 @@ func (c *Catalog) Index(name string) (int, bool) {
 	return i, ok
 }
 
-// Queries returns the instant queries of a scrape. The first one is QueryUp. It must not be modified.
+// Queries returns the instant queries of a scrape. The first one is QueryUp. It must not be
+// modified.
 func (c *Catalog) Queries() []*Query { return c.queries }
 
 // ReportedQueries returns the discovery queries and the instant queries. It must not be modified.
 func (c *Catalog) ReportedQueries() []*Query { return c.reported }
 
-// Needs returns the queries that the gauge at a position of Gauges is computed from, directly or through other gauges.
-// It must not be modified.
+// Needs returns the queries that the gauge at a position of Gauges is computed from, directly or
+// through other gauges. It must not be modified.
 func (c *Catalog) Needs(gauge int) []*Query { return c.needs[gauge] }
 
 // Quantiles returns the quantiles that the gauges take from the buckets of q.
@@ -175,8 +177,8 @@ func (c *Catalog) Quantiles(q *Query) []float64 {
 	return phis
 }
 
-// Evaluate computes the gauges of one store from what upstream returned for its target. The values are in the order of
-// Gauges.
+// Evaluate computes the gauges of one store from what upstream returned for its target. The values
+// are in the order of Gauges.
 func (c *Catalog) Evaluate(responses Responses) []Value {
 	values := make([]Value, len(c.gauges))
 	in := input{responses: responses, gauge: func(name string) Value { return values[c.index[name]] }}

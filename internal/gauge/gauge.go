@@ -7,7 +7,8 @@ package gauge
 type Gauge struct {
 	Name string
 	Help string
-	// AbsentWhen says why the gauge can be absent for a store that upstream was successfully queried for.
+	// AbsentWhen says why the gauge can be absent for a store that upstream was successfully
+	// queried for.
 	AbsentWhen string
 
 	source source
@@ -27,7 +28,8 @@ const (
 	CPUCores        = "operator_store_cpu_cores"
 )
 
-// builtin is the table of built-in gauges, in the order of the documentation. To add a gauge, add a row.
+// builtin is the table of built-in gauges, in the order of the documentation. To add a gauge, add a
+// row.
 var builtin = []Gauge{
 	{
 		Name: Up,

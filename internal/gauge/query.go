@@ -14,14 +14,16 @@ import (
 // Shape describes which series a query returns for one target.
 type Shape int
 
-// The shapes of query results. Every query keeps the target's identity, the labels job and instance.
+// The shapes of query results. Every query keeps the target's identity, the labels job and
+// instance.
 const (
-	// Raw queries are not aggregated. They return one series per target; several series mean that several targets
-	// share one identity.
+	// Raw queries are not aggregated. They return one series per target; several series mean that
+	// several targets share one identity.
 	Raw Shape = iota
 	// Grouped queries are aggregated by job, instance and possibly type.
 	Grouped
-	// Buckets queries return the cumulative buckets of a classic histogram, aggregated by job, instance and le.
+	// Buckets queries return the cumulative buckets of a classic histogram, aggregated by job,
+	// instance and le.
 	Buckets
 	// Custom queries come from the configuration. They must return exactly one series per target.
 	Custom
@@ -31,12 +33,14 @@ const (
 type Query struct {
 	Name  string // The value of the label query in the exporter's own metrics.
 	Shape Shape
-	// Expr is the expression without target matchers. Built-in expressions write the rate window as [1m]; it is
-	// replaced by the cluster's. It is the zero Expr for requests that are not instant queries.
+	// Expr is the expression without target matchers. Built-in expressions write the rate window as
+	// [1m]; it is replaced by the cluster's. It is the zero Expr for requests that are not instant
+	// queries.
 	Expr promqlexpr.Expr
 }
 
-// HasExpr reports whether the query is written in PromQL, unlike the requests for targets and to PD.
+// HasExpr reports whether the query is written in PromQL, unlike the requests for targets and to
+// PD.
 func (q *Query) HasExpr() bool { return q.Expr != promqlexpr.Expr{} }
 
 func raw(name, expression string) *Query {
@@ -53,16 +57,17 @@ func buckets(name, expression string) *Query {
 
 // The built-in queries. Metrics, types and labels are TiKV's; see docs/metrics.md.
 var (
-	// QueryUp determines the evaluation time of all other queries. vector(0) makes sure that there is a sample to
-	// read it from.
+	// QueryUp determines the evaluation time of all other queries. vector(0) makes sure that there
+	// is a sample to read it from.
 	QueryUp = raw("up", `up or vector(0)`)
 
-	// QueryLastScrape returns the time of TiKV's newest sample. It uses one of TiKV's own series because up has
-	// samples even if TiKV has none. Every version of TiKV exports this one.
+	// QueryLastScrape returns the time of TiKV's newest sample. It uses one of TiKV's own series
+	// because up has samples even if TiKV has none. Every version of TiKV exports this one.
 	QueryLastScrape = raw("last_scrape", `timestamp(tikv_store_size_bytes{type="available"})`)
 
-	// QueryReplicaTime returns when each replica last scraped the target, successfully or not. The replica that
-	// scraped last is used, because up of a replica that is gone lingers for the lookback of the upstream.
+	// QueryReplicaTime returns when each replica last scraped the target, successfully or not. The
+	// replica that scraped last is used, because up of a replica that is gone lingers for the
+	// lookback of the upstream.
 	QueryReplicaTime = raw("replica_time", `timestamp(up)`)
 
 	// QueryStartTime detects restarts: a restarted process may have other buckets.
@@ -89,8 +94,8 @@ var (
 	QueryPD       = &Query{Name: "pd"}        // The stores that PD itself returns.
 )
 
-// instantQueries are the built-in queries of a scrape, in the order of the documentation. All except QueryUp are
-// evaluated at the time that QueryUp returned.
+// instantQueries are the built-in queries of a scrape, in the order of the documentation. All
+// except QueryUp are evaluated at the time that QueryUp returned.
 var instantQueries = []*Query{
 	QueryUp, QueryLastScrape, QueryReplicaTime, QueryStartTime, queryStorageCommands, queryGRPCDuration,
 	queryStoreSize, queryCPUSeconds, queryCPUQuota, queryRaftLogLag,
@@ -117,5 +122,6 @@ func (r Response) one() Value {
 	return Of(r.Samples[0].F)
 }
 
-// Responses holds what upstream returned for one target at the evaluation time. A query that failed has no entry.
+// Responses holds what upstream returned for one target at the evaluation time. A query that failed
+// has no entry.
 type Responses map[*Query]Response

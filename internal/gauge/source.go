@@ -9,7 +9,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
-// A source defines where a gauge's value comes from: from the response to a query, or from other gauges.
+// A source defines how a gauge is computed, from the responses to queries or from other gauges, in
+// two ways that must agree: value computes it for one store, and rule writes it in PromQL.
 type source interface {
 	// queries returns the queries whose responses the source reads.
 	queries() []*Query
@@ -17,7 +18,8 @@ type source interface {
 	inputs() []string
 	// value computes the value for one store.
 	value(in input) Value
-	// rule returns PromQL for the same value, for all targets at once. It calls of for the PromQL of an input.
+	// rule returns PromQL for the same value, for all targets at once. It calls of for the PromQL
+	// of an input.
 	rule(of func(gauge string) promqlexpr.Expr) promqlexpr.Expr
 }
 
@@ -33,7 +35,7 @@ type fromQuery struct{ query *Query }
 func (s fromQuery) queries() []*Query { return []*Query{s.query} }
 func (s fromQuery) inputs() []string  { return nil }
 
-// A wrapper is a source that transforms the value of another one.
+// A wrapper is a source that transforms the value of another one, such as scaled.
 type wrapper interface{ wrapped() source }
 
 // innermost returns the source below all wrappers.
@@ -47,10 +49,11 @@ func innermost(s source) source {
 	}
 }
 
-// up is upstream's own up.
+// up is upstream's own metric up.
 //
-// A target without a sample of up is no longer scraped, and so down, unless it has recent series: then something else
-// than a scrape wrote them, such as a pushgateway, and upstream cannot know whether the store is up.
+// If a target has no sample of up, upstream does not scrape it any longer, so it counts as down. But
+// if it has recent series nevertheless, they were pushed, for example by an agent that does not write
+// up. Then upstream cannot know whether the store is up, and the gauge is absent.
 type up struct{}
 
 func (up) queries() []*Query { return []*Query{QueryUp, QueryLastScrape} }

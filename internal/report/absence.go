@@ -18,7 +18,8 @@ const (
 	NoData                              // Upstream answered, and has no data for the gauge.
 )
 
-// AbsenceReason is why a gauge is absent. The zero AbsenceReason is that of a gauge that is present.
+// AbsenceReason is why a gauge is absent. The zero AbsenceReason is that of a gauge that is
+// present.
 type AbsenceReason struct {
 	Kind       AbsenceKind
 	Query      string // The query that failed, for QueryFailed.

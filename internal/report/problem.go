@@ -12,8 +12,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// ReasonAmbiguous is the reason for stores that more than one target matches. Unlike the other reasons, it is not why
-// a request failed.
+// ReasonAmbiguous is the reason for stores that more than one target matches. Unlike the other
+// reasons, it is not why a request failed.
 const ReasonAmbiguous httpclient.Reason = "ambiguous"
 
 // Reasons returns every value of the label reason, in the order of the documentation.
@@ -33,7 +33,8 @@ const (
 	ProblemDuplicateStore                      // A second store has the same ID and address.
 )
 
-// Problem is something that an operator should know about. Which fields are set depends on its kind.
+// Problem is something that an operator should know about. Which fields are set depends on its
+// kind.
 type Problem struct {
 	Kind    ProblemKind
 	Cluster string
@@ -51,8 +52,8 @@ type Problem struct {
 	keys []string // QueryFailed.
 }
 
-// NewQueryProblems returns a problem for each way in which queries failed. Queries that failed alike, such as all
-// queries to a server that is down, are one problem.
+// NewQueryProblems returns a problem for each way in which queries failed. Queries that failed
+// alike, such as all queries to a server that is down, are one problem.
 func NewQueryProblems(cluster string, queries []Query) []Problem {
 	var problems []Problem
 	positions := map[string]int{} // From the way in which a query failed to its problem.
@@ -93,8 +94,8 @@ func (p *Problem) addQuery(q Query) {
 	}
 }
 
-// failureOf returns the same string for failures that have the same cause: a server that is gone breaks connections in
-// several ways at once.
+// failureOf returns the same string for failures that have the same cause: a server that is gone
+// breaks connections in several ways at once.
 func failureOf(err error) string {
 	if e, ok := httpclient.AsError(err); ok && e.Reason == httpclient.ReasonConnection {
 		return e.Request + " " + string(e.Reason)
@@ -103,14 +104,15 @@ func failureOf(err error) string {
 	return err.Error()
 }
 
-// AboutStore reports whether the problem is that a store has no gauges, because it cannot be told apart from another
-// one.
+// AboutStore reports whether the problem is that a store has no gauges, because it cannot be told
+// apart from another one.
 func (p Problem) AboutStore() bool {
 	return p.Kind == ProblemAmbiguousMatch || p.Kind == ProblemDuplicateTargets || p.Kind == ProblemDuplicateStore
 }
 
-// Keys identify the problem from scrape to scrape, while its error may change. A problem of several queries has a key
-// for each of them, so that it is not a new problem if one more query fails alike.
+// Keys identify the problem from scrape to scrape, while its error may change. A problem of several
+// queries has a key for each of them, so that it is not a new problem if one more query fails
+// alike.
 func (p Problem) Keys() []string {
 	switch p.Kind {
 	case ProblemQueryFailed:
@@ -142,8 +144,8 @@ func (p Problem) Message() string {
 	}
 }
 
-// LogFields returns the problem as the keys and values of a log line: cluster, query, reason, store, err and hint, as
-// far as they apply.
+// LogFields returns the problem as the keys and values of a log line: cluster, query, reason,
+// store, err and hint, as far as they apply.
 func (p Problem) LogFields() []any {
 	fields := []any{"cluster", p.Cluster}
 	add := func(key, value string) {

@@ -39,7 +39,8 @@ type Query struct {
 	Rejections  []Rejection // Responses about one target that were dropped.
 }
 
-// Rejection is the response about one target that was dropped because it is not what was queried for.
+// Rejection is the response about one target that was dropped because it is not what was queried
+// for.
 type Rejection struct {
 	Target storematch.Identity
 	Err    error

@@ -16,8 +16,9 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// Bounds of one label matcher. Prometheus looks up to 255 literals up as a set; some upstreams limit the length of a
-// query, VictoriaMetrics to 16 KiB.
+// Bounds of one label matcher. Prometheus compiles a matcher with at most 255 alternatives into a
+// lookup in a set, which is much faster than a regular expression. Some upstreams limit the length
+// of a query; VictoriaMetrics limits it to 16 KiB.
 const (
 	MaxMatcherValues = 250
 	maxMatcherBytes  = 12_000
@@ -31,8 +32,8 @@ type Planner struct {
 	maxBytes      int // Of one matcher.
 }
 
-// NewPlanner returns a planner of queries with the given rate window. The selector is added to every vector selector,
-// the replica labels to every grouping.
+// NewPlanner returns a planner of queries with the given rate window. The selector is added to
+// every vector selector, the replica labels to every grouping.
 func NewPlanner(
 	queries []*gauge.Query, rateWindow time.Duration, selector []*labels.Matcher, replicaLabels []string,
 ) *Planner {
@@ -55,8 +56,8 @@ func NewPlanner(
 	return p
 }
 
-// A Plan is the queries for one set of targets, without those for buckets, which change from scrape to scrape. It is
-// immutable.
+// A Plan is the queries for one set of targets, without those for buckets, which change from scrape
+// to scrape. It is immutable.
 type Plan struct {
 	Targets []storematch.Identity // In their order.
 	batches []batch
@@ -68,8 +69,8 @@ type batch struct {
 	expressions map[*gauge.Query]string
 }
 
-// Plan returns the queries for targets, which must be sorted. There is at least one batch: without targets, upstream is
-// only asked for the time.
+// Plan returns the queries for targets, which must be sorted. There is at least one batch: without
+// targets, upstream is only queried for the time.
 func (p *Planner) Plan(targets []storematch.Identity) *Plan {
 	plan := &Plan{Targets: targets}
 	if len(targets) == 0 {
@@ -94,8 +95,8 @@ func (p *Planner) Plan(targets []storematch.Identity) *Plan {
 	return plan
 }
 
-// bucketExpression returns the expression of a Buckets query for targets and the values of le in bounds; nil selects
-// all buckets.
+// bucketExpression returns the expression of a Buckets query for targets and the values of le in
+// bounds; nil selects all buckets.
 func (p *Planner) bucketExpression(q *gauge.Query, targets []storematch.Identity, bounds []string) string {
 	matchers := p.matchers(targets)
 	if bounds != nil {
@@ -119,7 +120,8 @@ func (p *Planner) matchers(targets []storematch.Identity) []*labels.Matcher {
 		promqlexpr.OneOf(model.JobLabel, jobs), promqlexpr.OneOf(model.InstanceLabel, instances))
 }
 
-// Split cuts targets into consecutive parts whose matchers stay within the bounds.
+// Split cuts targets into consecutive parts so that the matchers of each part, one for jobs and one
+// for instances, stay within the bounds. A value that several targets share counts once.
 func (p *Planner) Split(targets []storematch.Identity) [][]storematch.Identity {
 	var parts [][]storematch.Identity
 	start := 0
@@ -157,7 +159,9 @@ func (m *matcherSize) add(v string) {
 	}
 }
 
-// literalBytes returns the length of v in an alternation within a quoted string, where each backslash is doubled.
+// literalBytes returns how many bytes v adds to a matcher. A matcher is written as a regular
+// expression in a quoted string: a.b is written as a\\.b|, which is two backslashes and a separator
+// more.
 func literalBytes(v string) int {
 	literal := regexp.QuoteMeta(v)
 

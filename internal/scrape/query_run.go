@@ -19,7 +19,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// A QueryRun is the execution of one query, in one or more requests. Its methods are safe for concurrent use.
+// A QueryRun is the execution of one query, in one or more requests. Its methods are safe for
+// concurrent use.
 type QueryRun struct {
 	query         *gauge.Query
 	replicaLabels []string
@@ -38,8 +39,8 @@ type QueryRun struct {
 // replicas is the samples of one target, by replica.
 type replicas map[string]gauge.Response
 
-// NewQueryRun returns a run of q that has not sent anything. countFailure is called for each failed request and each
-// rejected response.
+// NewQueryRun returns a run of q that has not sent anything. countFailure is called for each failed
+// request and each rejected response; it must not call methods of the run.
 func NewQueryRun(
 	q *gauge.Query, replicaLabels []string, countFailure func(*gauge.Query, httpclient.Reason),
 ) *QueryRun {
@@ -53,7 +54,8 @@ func NewQueryRun(
 	}
 }
 
-// Do sends one request, for targets, and keeps its result. Expression is what is sent, "" if it is not PromQL.
+// Do sends one request, for targets, and keeps its result. Expression is what is sent, "" if it is
+// not PromQL.
 func (r *QueryRun) Do(targets []storematch.Identity, expression string, send func() (promql.Vector, error)) {
 	if expression != "" {
 		r.mu.Lock()
@@ -75,7 +77,8 @@ func (r *QueryRun) Do(targets []storematch.Identity, expression string, send fun
 		return
 	}
 
-	// The matchers of a batch select jobs and instances independently, so they may select targets of other batches.
+	// The matchers of a batch select jobs and instances independently, so they may select targets
+	// of other batches.
 	wanted := make(map[storematch.Identity]bool, len(targets))
 	for _, t := range targets {
 		wanted[t] = true
@@ -179,7 +182,8 @@ func (r *QueryRun) forget(targets []storematch.Identity) {
 	}
 }
 
-// samples returns the samples of a target by replica, and whether upstream answered the query for it.
+// samples returns the samples of a target by replica, and whether upstream answered the query for
+// it.
 func (r *QueryRun) samples(t storematch.Identity) (byReplica map[string][]promql.Sample, answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -210,8 +214,8 @@ func (r *QueryRun) setHistograms(t storematch.Identity, histograms map[string]bu
 	}
 }
 
-// answered reports whether upstream answered the query for a target, possibly with nothing. The caller holds the lock,
-// or the run has finished.
+// answered reports whether upstream answered the query for a target, possibly with nothing. The
+// caller holds the lock, or the run has finished.
 func (r *QueryRun) answered(t storematch.Identity) bool {
 	return r.ran && !r.unanswered[t] && r.rejected[t] == nil
 }

@@ -38,7 +38,8 @@ func (r *Results) Succeeded(q *gauge.Query) bool { return len(r.runs[q].errs) ==
 // Answered reports whether upstream answered q for a target, possibly with nothing.
 func (r *Results) Answered(q *gauge.Query, t storematch.Identity) bool { return r.runs[q].answered(t) }
 
-// Responses returns what upstream returned about one target. It is nil if it is not known which replica to believe.
+// Responses returns what upstream returned about one target. It is nil if it is not known which
+// replica to believe.
 func (r *Results) Responses(t storematch.Identity) gauge.Responses {
 	replica, ok := r.freshestReplica(t)
 	if !ok {
@@ -55,8 +56,13 @@ func (r *Results) Responses(t storematch.Identity) gauge.Responses {
 	return responses
 }
 
-// freshestReplica returns the replica that scraped the target last. It is not ok if there are several and it is not
-// known which scraped last: a replica that is gone would otherwise be used until its series end, five minutes later.
+// freshestReplica returns the replica that scraped the target last, "" if no series has replica
+// labels. It is not ok if there are several replicas and it is not known which one scraped last.
+//
+// For example, the replica x of a Prometheus HA pair was stopped three minutes ago. For five
+// minutes, upstream still returns the last samples of x, next to those of y. A store that went down
+// two minutes ago has up=1 in the series of x, and up=0 in those of y. Both replicas' last scrape
+// times, which QueryReplicaTime and QueryLastScrape return, show that y is right.
 func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok bool) {
 	scrapedAt := map[string]float64{}
 	for _, run := range r.runs {
@@ -87,8 +93,9 @@ func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok boo
 	}), true
 }
 
-// DuplicateTargets returns the label sets of the targets that share one identity, which is when a query that is not
-// aggregated has several series for it. It returns nil if the identity belongs to one target.
+// DuplicateTargets returns the label sets of the targets that share one identity, which is when a
+// query that is not aggregated has several series for it. It returns nil if the identity belongs to
+// one target.
 func DuplicateTargets(responses gauge.Responses) []string {
 	var query *gauge.Query // Of several ones, the first by name: the text of a problem must not change at random.
 	for q, response := range responses {

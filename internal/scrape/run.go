@@ -16,14 +16,16 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// cheapShare is the share of the remaining time that the cheap queries may take. QueryUp determines the evaluation time
-// and QueryStartTime whether windows apply; one that takes longer has failed, and leaves time to go on without it.
+// cheapShare is the share of the remaining time that QueryUp and QueryStartTime may take. Both are
+// cheap, and other queries depend on them: QueryUp determines the evaluation time, QueryStartTime
+// whether the windows of buckets apply. If one of them takes longer, it fails, so that there is
+// time left for the other queries, which can do without it.
 const cheapShare = 1.0 / 3
 
 // Upstream evaluates instant queries.
 type Upstream interface {
-	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It returns the time of
-	// evaluation. Errors are of type *httpclient.Error.
+	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It
+	// returns the time of evaluation. Errors are of type *httpclient.Error.
 	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
 	// Now returns upstream's current time, as far as it is known.
 	Now() (now time.Time, known bool)
@@ -45,8 +47,8 @@ type Runner struct{ opts Options }
 // NewRunner returns a runner.
 func NewRunner(opts Options) *Runner { return &Runner{opts} }
 
-// Run sends the queries of a plan and returns when all have been answered, at ctx's deadline at the latest. Failures
-// are part of the results; countFailure is called for each.
+// Run sends the queries of a plan and returns when all have been answered, at ctx's deadline at the
+// latest. Failures are part of the results; countFailure is called for each.
 func (r *Runner) Run(
 	ctx context.Context, plan *Plan, countFailure func(*gauge.Query, httpclient.Reason),
 ) *Results {
@@ -69,8 +71,8 @@ type run struct {
 	evaluatedAt time.Time
 }
 
-// queryUp sends QueryUp for the first batch, which determines the evaluation time. If it fails, that is upstream's
-// current time as far as it is known.
+// queryUp sends QueryUp for the first batch, which determines the evaluation time. If it fails,
+// that is upstream's current time as far as it is known.
 func (s *run) queryUp(ctx context.Context) {
 	ctx, cancel := withShare(ctx, cheapShare)
 	defer cancel()
@@ -88,7 +90,8 @@ func (s *run) queryUp(ctx context.Context) {
 	}
 }
 
-// queryRest sends all other queries concurrently, and then queries targets again whose windows were too narrow.
+// queryRest sends all other queries concurrently, and then queries targets again whose windows were
+// too narrow.
 func (s *run) queryRest(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(s.Concurrency) // Upstream's client limits requests too, but with a waiting goroutine for each.
@@ -168,7 +171,8 @@ func (s *run) query(ctx context.Context, q *gauge.Query, targets []storematch.Id
 	})
 }
 
-// readHistograms reads the samples of batches as histograms. It returns the targets whose windows were too narrow.
+// readHistograms reads the samples of batches as histograms. It returns the targets whose windows
+// were too narrow.
 func (s *run) readHistograms(q *gauge.Query, batches []bucketwindow.Batch) (tooNarrow []storematch.Identity) {
 	for _, b := range batches {
 		for _, t := range b.Targets {
@@ -197,7 +201,8 @@ func (s *run) readHistograms(q *gauge.Query, batches []bucketwindow.Batch) (tooN
 	return tooNarrow
 }
 
-// startTime returns when a target's process started, if that is known and the same for all replicas.
+// startTime returns when a target's process started, if that is known and the same for all
+// replicas.
 func (s *run) startTime(t storematch.Identity) (start float64, known bool) {
 	samples, answered := s.runs[gauge.QueryStartTime].samples(t)
 	if !answered {

@@ -9,17 +9,22 @@ import (
 	"time"
 )
 
-// A Sharer lets concurrent scrapes share one call, so that two Prometheus servers that scrape the exporter cost
-// upstream no more than one. The zero Sharer is ready to use.
+// A Sharer lets concurrent scrapes share one call, so that two Prometheus servers that scrape the
+// exporter cost upstream no more than one. The zero Sharer is ready to use.
 //
-// A scrape joins the call in progress if that call ends by the scrape's own deadline, and was given at least half the
-// time that a call of its own would have. For example, a call starts with 10 s. A scrape with 10 s that comes 1 s later
-// joins it: the call has 9 s left, ends earlier than the scrape's deadline, and 9 s is more than half of 10 s. A scrape
-// with 5 s does not join, because the call may outlast it. A scrape with 10 s that comes 8 s later does not join either:
-// only 2 s are left, so a slow query would time out that a new call would wait for.
+// A scrape joins the call in progress if two conditions hold: the call ends by the scrape's own
+// deadline, and it has at least half as much time left as the scrape has. For example, a call
+// starts with a timeout of 10 s.
 //
-// A call belongs to no scrape: it goes on as long as one scrape waits for it, even if the scrape that started it is
-// canceled, and is canceled with the last one.
+//   - A scrape with a timeout of 10 s that comes 1 s later joins it. The call has 9 s left, ends
+//     before the scrape's deadline, and 9 s is more than half of 10 s.
+//   - A scrape with a timeout of 5 s that comes 1 s later does not join, because the call may end
+//     after the scrape's deadline.
+//   - A scrape with a timeout of 10 s that comes 8 s later does not join, because the call has only
+//     2 s left. A slow query would fail in the call, for which a new call would have the time.
+//
+// A call does not belong to the scrape that started it. It goes on as long as any scrape waits for
+// it, and is canceled when the last one has been canceled.
 type Sharer[T any] struct {
 	mu      sync.Mutex
 	current *call[T] // The call that further scrapes may join; nil if there is none.
@@ -34,8 +39,8 @@ type call[T any] struct {
 	result   T
 }
 
-// Do returns the result of the call in progress if ctx may join it, otherwise of a new call of run. The result is the
-// zero T if ctx is canceled before its deadline.
+// Do returns the result of the call in progress if ctx may join it, otherwise of a new call of run.
+// The result is the zero T if ctx is canceled before its deadline.
 func (s *Sharer[T]) Do(ctx context.Context, run func(context.Context) T) T {
 	c := s.join(ctx, run)
 	select {
