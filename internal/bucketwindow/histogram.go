@@ -27,9 +27,9 @@
 // reached 99 as well. In that case, the target is queried for all of its buckets within the same
 // scrape.
 //
-// Either way, the result equals that of all buckets, and of PromQL's histogram_quantile, to the
-// last bit. Where rounding could make a difference, as for a rank that is almost equal to a count,
-// a window counts as too narrow.
+// Either way, the result equals that of all buckets to the last bit, and that of PromQL's
+// histogram_quantile within rounding errors. Where rounding could decide, as for a rank that is
+// almost equal to a count, a window counts as too narrow.
 //
 // # What must hold
 //
