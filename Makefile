@@ -14,6 +14,8 @@ GOLANGCI_LINT_VERSION := v2.15.0
 CYCLONEDX_VERSION     := v1.10.0
 ACTIONLINT_VERSION    := v1.7.12
 MARKDOWNLINT_VERSION  := $(shell sed -n 's|.*"markdownlint-cli2": "\(.*\)".*|\1|p' tools/markdownlint/package.json)
+CORTEX_VERSION        := $(shell sed -n 's|.*github.com/cortexproject/cortex \(v[^ ]*\).*|\1|p' tools/cortex/go.mod)
+THANOS_VERSION        := $(shell sed -n 's|.*github.com/thanos-io/thanos \(v[^ ]*\).*|\1|p' tools/thanos/go.mod)
 VALE_VERSION          := $(shell sed -n 's|.*github.com/vale-cli/vale/v3 \(v[^ ]*\).*|\1|p' tools/vale/go.mod)
 
 VERSION  := $(shell cat VERSION)
@@ -176,6 +178,28 @@ $(BIN)/.markdownlint-$(MARKDOWNLINT_VERSION):
 	cp tools/markdownlint/{package.json,package-lock.json,.npmrc} $(BIN)/markdownlint
 	cd $(BIN)/markdownlint && npm ci --loglevel=error
 	@touch $(BIN)/markdownlint/.installed $@
+
+$(BIN)/thanos: $(BIN)/.thanos-$(THANOS_VERSION)
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+# Thanos and Cortex replace modules, which only a main module may do: "go install" refuses them. Without the
+# tag slicelabels, they crash when they receive their first gRPC call.
+$(BIN)/.thanos-$(THANOS_VERSION):
+	@mkdir -p $(BIN)
+	@echo "Building Thanos $(THANOS_VERSION): two minutes, the first time only."
+	cd tools/thanos && $(GO) build -tags slicelabels -ldflags '-s -w -X $(V).Version=$(THANOS_VERSION:v%=%)' \
+		-o $(BIN)/thanos github.com/thanos-io/thanos/cmd/thanos
+	@touch $@
+
+$(BIN)/cortex: $(BIN)/.cortex-$(CORTEX_VERSION)
+	@test -x $@ || { rm $<; $(MAKE) $<; }
+
+$(BIN)/.cortex-$(CORTEX_VERSION):
+	@mkdir -p $(BIN)
+	@echo "Building Cortex $(CORTEX_VERSION): two minutes, the first time only."
+	cd tools/cortex && $(GO) build -tags slicelabels -ldflags '-s -w -X main.Version=$(CORTEX_VERSION:v%=%)' \
+		-o $(BIN)/cortex github.com/cortexproject/cortex/cmd/cortex
+	@touch $@
 
 $(BIN)/cyclonedx-gomod: $(BIN)/.cyclonedx-gomod-$(CYCLONEDX_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
