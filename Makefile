@@ -182,8 +182,8 @@ $(BIN)/.markdownlint-$(MARKDOWNLINT_VERSION):
 $(BIN)/thanos: $(BIN)/.thanos-$(THANOS_VERSION)
 	@test -x $@ || { rm $<; $(MAKE) $<; }
 
-# Thanos and Cortex replace modules, which only a main module may do: "go install" refuses them. Without the
-# tag slicelabels, they crash when they receive their first gRPC call.
+# Thanos and Cortex replace modules, which only a main module may do: "go install" refuses them.
+# Without the tag slicelabels, they crash when they receive their first gRPC call.
 $(BIN)/.thanos-$(THANOS_VERSION):
 	@mkdir -p $(BIN)
 	@echo "Building Thanos $(THANOS_VERSION): two minutes, the first time only."

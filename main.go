@@ -79,7 +79,8 @@ func commandLine(
 
 	server := addServer(app)
 	serve := app.Command("serve", "Serve the gauges over HTTP (default).")
-	// With a default command, shell completion takes the beginning of a command's name for an argument.
+	// With a default command, shell completion takes the beginning of a command's name for an
+	// argument.
 	if len(args) == 0 || args[0] != "--completion-bash" {
 		serve.Default()
 	}

@@ -214,6 +214,7 @@ func TestInvalidFlags(t *testing.T) {
 
 func TestHelpFitsIn80Columns(t *testing.T) {
 	t.Setenv("COLUMNS", "80")
+
 	for _, args := range [][]string{
 		{"--help"}, {"stores", "--help"}, {"doctor", "--help"}, {"rules", "--help"}, {"check-config", "--help"},
 	} {
@@ -398,6 +399,7 @@ func TestDNSFailure(t *testing.T) {
 
 	names.set(host, false)
 	upstream.CloseClientConnections()
+
 	for range 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		p, err := tryScrape(ctx, exporter.url+"/metrics", timeout)
@@ -538,6 +540,7 @@ func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
 
 	p := &process{log: &logLines{}, exited: make(chan struct{})}
+
 	p.cmd = mainCommand(t.Context(), append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
@@ -626,6 +629,7 @@ func (l *logLines) wait(t *testing.T, word string) string {
 		if lines := l.matching(word); len(lines) > 0 && strings.HasSuffix(lines[0], "\n") {
 			return lines[0]
 		}
+
 		select {
 		case <-deadline:
 			t.Fatalf("no line contains %q within a minute:\n%s", word, l)
@@ -694,6 +698,7 @@ func tryScrape(ctx context.Context, url string, timeout time.Duration) (page, er
 			p[metric.String()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
 	}
+
 	return p, nil
 }
 
@@ -728,6 +733,7 @@ func scriptedUpstream(w http.ResponseWriter, r *http.Request) {
 	}
 
 	now := float64(time.Now().UnixMilli()) / 1000
+
 	series := func(value, label, labelValue string) map[string]any {
 		metric := map[string]string{"job": target["job"], "instance": target["instance"]}
 		if label != "" {
@@ -791,6 +797,7 @@ func (s *nameServer) dial(context.Context, string, string) (net.Conn, error) {
 	server, resolver := net.Pipe()
 	go func() {
 		defer func() { _ = server.Close() }()
+
 		for s.respond(server) == nil {
 		}
 	}()
@@ -834,5 +841,6 @@ func (s *nameServer) respond(conn net.Conn) error {
 	}
 
 	_, err = conn.Write(append([]byte{byte(len(packed) >> 8), byte(len(packed))}, packed...))
+
 	return err
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// changingUpstream is an upstream whose stores have histograms that change from step to step, in every way in which real
-// ones do.
+// changingUpstream is an upstream whose stores have histograms that change from step to step, in
+// every way in which real ones do.
 type changingUpstream struct {
 	stores   []*changingStore
 	duration time.Duration // Of a bucket query.
@@ -34,7 +34,8 @@ type changingUpstream struct {
 	bucketSeries  int // In all responses to bucket queries.
 }
 
-// changingStore is one store of a changingUpstream. The latencies of its requests are around one bound.
+// changingStore is one store of a changingUpstream. The latencies of its requests are around one
+// bound.
 type changingStore struct {
 	instance  string
 	startTime float64
@@ -69,7 +70,8 @@ func (s *changingStore) restart(random *rand.Rand) {
 	s.les = append(s.les, "+Inf")
 }
 
-// step moves the store's latencies a little, and sometimes far. Sometimes the store restarts or is idle.
+// step moves the store's latencies a little, and sometimes far. Sometimes the store restarts or
+// is idle.
 func (s *changingStore) step(random *rand.Rand) {
 	s.center += 0.1*(8-s.center) + 0.3*random.NormFloat64()
 	switch random.IntN(100) {
@@ -88,6 +90,7 @@ func (s *changingStore) step(random *rand.Rand) {
 	if random.IntN(30) == 0 {
 		return // Idle.
 	}
+
 	total := math.Floor(random.ExpFloat64() * 1000)
 	for i := range s.les {
 		s.counts[i] = math.Floor(total / (1 + math.Exp(2*(s.center-float64(i)))))
@@ -161,6 +164,7 @@ func (u *changingUpstream) selectSamples(
 	}
 
 	var vector promql.Vector
+
 	add := func(l labels.Labels, v float64) {
 		if matches(l, "job") && matches(l, "instance") && matches(l, "le") {
 			vector = append(vector, promql.Sample{Metric: l, F: v, T: at.UnixMilli()})
@@ -183,7 +187,8 @@ func (u *changingUpstream) selectSamples(
 	return vector
 }
 
-// newChangingExporter returns an exporter of a cluster "c" with additional fields in YAML's flow style.
+// newChangingExporter returns an exporter of a cluster "c" with additional fields in YAML's flow
+// style.
 func newChangingExporter(t *testing.T, up *changingUpstream, fields string) *collector.Exporter {
 	t.Helper()
 	cfg, err := config.Load([]byte("clusters:\n- {name: c, upstream: {url: http://upstream}" + fields + "}\n"))
@@ -199,16 +204,16 @@ func newChangingExporter(t *testing.T, up *changingUpstream, fields string) *col
 	return e
 }
 
-// Step by step the stores change, restart or are idle. The gauges from windows of buckets equal those from all buckets, to
-// the last bit, and the number of queries stays bounded.
+// Step by step the stores change, restart or are idle. The gauges from windows of buckets equal
+// those from all buckets, to the last bit, and the number of queries stays bounded.
 func TestWindowsEqualAllBuckets(t *testing.T) {
 	const (
 		stores    = 60
 		steps     = 150
 		batchSize = 7 // In the case "small batches".
 
-		// Queries beyond one per batch: up to maxExtraQueries, four, for fewer buckets, one for the targets that need all
-		// buckets, and one for those whose windows were too narrow.
+		// Queries beyond one per batch: up to maxExtraQueries, four, for fewer buckets, one for
+		// the targets that need all buckets, and one for those whose windows were too narrow.
 		extraQueries = 4 + 1 + 1
 	)
 	type variant struct {
@@ -230,10 +235,12 @@ func TestWindowsEqualAllBuckets(t *testing.T) {
 	variants := []*variant{all, windows, small}
 
 	random := rand.New(rand.NewPCG(7, 7))
+
 	up := newChangingUpstream(stores, random)
 	for _, v := range variants {
 		v.exporter = newChangingExporter(t, up, v.fields)
 	}
+
 	for step := range steps {
 		for _, s := range up.stores {
 			s.step(random)
@@ -262,8 +269,10 @@ func TestWindowsEqualAllBuckets(t *testing.T) {
 	}
 
 	if small.bucketSeries*2 > all.bucketSeries {
-		t.Errorf("small batches selected %d series, want less than half of all, %d", small.bucketSeries, all.bucketSeries)
+		t.Errorf("small batches selected %d series, want less than half of all, %d",
+			small.bucketSeries, all.bucketSeries)
 	}
+
 	for _, v := range variants {
 		t.Logf("%s: %d bucket queries, %d series", v.name, v.bucketQueries, v.bucketSeries)
 	}
@@ -278,6 +287,7 @@ func differences(a, b string) string {
 			lines = append(lines, "+ "+l)
 		}
 	}
+
 	for _, l := range linesB {
 		if !slices.Contains(linesA, l) {
 			lines = append(lines, "- "+l)
@@ -287,8 +297,8 @@ func differences(a, b string) string {
 	return strings.Join(lines, "\n")
 }
 
-// However slow upstream is, it gets no more queries than it may evaluate at once, and a few for fewer buckets. Smaller
-// batches would not run in parallel.
+// However slow upstream is, it gets no more queries than it may evaluate at once, and a few for
+// fewer buckets. Smaller batches would not run in parallel.
 func TestSlowUpstreamGetsFewQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const (
@@ -296,6 +306,7 @@ func TestSlowUpstreamGetsFewQueries(t *testing.T) {
 			concurrency  = 8
 			extraQueries = 4 + 2 // For fewer buckets, and for stores that need all buckets.
 		)
+
 		random := rand.New(rand.NewPCG(3, 3))
 		up := newChangingUpstream(stores, random)
 		up.duration = time.Second

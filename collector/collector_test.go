@@ -53,8 +53,8 @@ func busyUpstream() *fakeUpstream {
 	}}
 }
 
-// A program may register an exporter: collecting it scrapes all clusters. A pedantic registry verifies that what is
-// collected was described.
+// A program may register an exporter: collecting it scrapes all clusters. A pedantic registry
+// verifies that what is collected was described.
 func TestExporterIsCollector(t *testing.T) {
 	up := busyUpstream()
 	e := newTwoClusters(t, up)

@@ -209,6 +209,7 @@ func TestStoresFromPD(t *testing.T) {
 // querySuccess returns the value of the metric query_success of a query; "" if there is none.
 func querySuccess(t *testing.T, c prometheus.Collector, query string) string {
 	t.Helper()
+
 	for _, line := range series(t, c, "operator_store_exporter_query_success") {
 		if labels, value, _ := strings.Cut(line, "} "); strings.Contains(labels, fmt.Sprintf("query=%q", query)) {
 			return value
@@ -218,7 +219,8 @@ func querySuccess(t *testing.T, c prometheus.Collector, query string) string {
 	return ""
 }
 
-// PD's series end for a while when its leader changes. The stores keep their IDs for the lookback, which is two hours.
+// PD's series end for a while when its leader changes. The stores keep their IDs for the
+// lookback, which is two hours.
 func TestStoreIDsWhilePDSeriesAreMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := &fakeUpstream{targets: oneTarget, responses: map[string][]string{
@@ -242,7 +244,8 @@ func TestStoreIDsWhilePDSeriesAreMissing(t *testing.T) {
 	})
 }
 
-// If PD is gone, the stores that it returned last stay in use, and their age is exported and logged.
+// If PD is gone, the stores that it returned last stay in use, and their age is exported and
+// logged.
 func TestStoresOfUnreachablePD(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -277,6 +280,7 @@ func TestStoresOfUnreachablePD(t *testing.T) {
 		if want := `operator_store_exporter_upstream_up{cluster="c"} 1`; !slices.Equal(upstreamUp, []string{want}) {
 			t.Errorf("got %q, want %q, because PD is not upstream", upstreamUp, want)
 		}
+
 		for _, text := range []string{
 			"query=pd", "reason=connection", "GET http://pd", "connection refused",
 			"the stores that PD returned 1h0m0s ago stay in use",

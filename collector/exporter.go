@@ -139,7 +139,7 @@ func (e *Exporter) Clusters() []string {
 
 // Scrape queries upstream for the named clusters concurrently, for all clusters if none is named.
 // It returns what has arrived by ctx's deadline. The error says which cluster does not exist;
-// whatever upstream does is no error.
+// failures of upstream are part of the result.
 func (e *Exporter) Scrape(ctx context.Context, names ...string) (*Scrape, error) {
 	clusters, err := e.named(names)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
-// Whatever the selector and the targets are, each vector selector that is sent has the matchers of the configured
-// selector, and those of the target.
+// Whatever the selector and the targets are, each vector selector that is sent has the matchers
+// of the configured selector, and those of the target.
 func FuzzQueries(f *testing.F) {
 	f.Add(`{tidb_cluster="prod"}`, "tikv-0:20180", "tikv", "replica")
 	f.Add(`{a=~".*\"}) or vector(1) #", b!=""}`, "\"} or up{a=\"", "\\", "le")
@@ -39,15 +39,17 @@ func FuzzQueries(f *testing.F) {
 		scrape(t.Context(), t, e)
 		e.Close()
 
+		target := []*labels.Matcher{
+			labels.MustNewMatcher(labels.MatchEqual, "job", strings.ToValidUTF8(job, "\ufffd")),
+			labels.MustNewMatcher(labels.MatchEqual, "instance", strings.ToValidUTF8(instance, "\ufffd")),
+		}
 		for _, r := range up.received() {
+			aboutTarget := r.query != queryTargets && r.query != queryLiveTargets && r.query != queryStoreIDs
 			for _, expression := range strings.Split(r.expression, "\n") {
 				for _, s := range vectorSelectors(t, expression) {
 					requireMatchers(t, s.LabelMatchers, cfg.Clusters[0].Selector)
-					if r.query != queryTargets && r.query != queryLiveTargets && r.query != queryStoreIDs {
-						requireMatchers(t, s.LabelMatchers, []*labels.Matcher{
-							labels.MustNewMatcher(labels.MatchEqual, "job", strings.ToValidUTF8(job, "\ufffd")),
-							labels.MustNewMatcher(labels.MatchEqual, "instance", strings.ToValidUTF8(instance, "\ufffd")),
-						})
+					if aboutTarget {
+						requireMatchers(t, s.LabelMatchers, target)
 					}
 				}
 			}
@@ -58,6 +60,7 @@ func FuzzQueries(f *testing.F) {
 // requireMatchers verifies that a vector selector has the wanted matchers.
 func requireMatchers(t *testing.T, matchers, want []*labels.Matcher) {
 	t.Helper()
+
 	for _, w := range want {
 		if !slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.String() == w.String() }) {
 			t.Errorf("the selector %v lacks %s", matchers, w)

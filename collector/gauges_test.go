@@ -257,7 +257,8 @@ var gaugeCases = []gaugeCase{
 	},
 }
 
-// The queries up and last_scrape show together whether a store is up, and whether its identity belongs to one target.
+// The queries up and last_scrape show together whether a store is up, and whether its identity
+// belongs to one target.
 func TestUpWithFailedQueries(t *testing.T) {
 	const (
 		qps = `operator_store_qps`

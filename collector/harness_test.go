@@ -32,8 +32,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeUpstream answers queries as a test scripts them, including what real upstreams rarely do. Its clock is an hour
-// behind the local one. The maps have the names of queries as keys, see queryName.
+// fakeUpstream answers queries as a test scripts them, including what real upstreams rarely do.
+// Its clock is an hour behind the local one. The maps have the names of queries as keys, see
+// queryName.
 type fakeUpstream struct {
 	targets   []labels.Labels
 	responses map[string][]string      // The series of each response, see parseSample. Other queries return none.
@@ -168,8 +169,8 @@ type fakePD struct {
 func (f *fakePD) Stores(context.Context) ([]storematch.Store, error) { return f.stores, f.err }
 func (f *fakePD) Close()                                             {}
 
-// queryName returns the name of the query that an expression belongs to. An expression that is not built in, such as one
-// of a custom metric, is its own name, without matchers and groupings.
+// queryName returns the name of the query that an expression belongs to. An expression that is
+// not built in, such as one of a custom metric, is its own name, without matchers and groupings.
 func queryName(expression string) string {
 	bare := withoutMatchers(expression)
 	if name, ok := namesOfQueries()[bare]; ok {
@@ -195,8 +196,8 @@ var namesOfQueries = sync.OnceValue(func() map[string]string {
 	return names
 })
 
-// withoutMatchers returns an expression without its label matchers, groupings and rate windows, in which the queries of
-// different clusters differ.
+// withoutMatchers returns an expression without its label matchers, groupings and rate windows,
+// in which the queries of different clusters differ.
 func withoutMatchers(expression string) string {
 	root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
 	if err != nil {
@@ -260,7 +261,8 @@ const (
 // oneTarget is the target tikvA.
 var oneTarget = []labels.Labels{target("tikv", "a:20180")}
 
-// upLineA is the only line of storeGauges if the target tikvA is up and upstream returns nothing else.
+// upLineA is the only line of storeGauges if the target tikvA is up and upstream returns nothing
+// else.
 const upLineA = `operator_store_up{address="a:20180",cluster="c",store_id=""} 1`
 
 // errHTTP is the error of a server that fails.
@@ -288,7 +290,8 @@ func loadConfig(t *testing.T, fields string) *config.Config {
 	return cfg
 }
 
-// newExporter returns an exporter of one cluster "c" with additional configuration fields. It is closed with the test.
+// newExporter returns an exporter of one cluster "c" with additional configuration fields. It is
+// closed with the test.
 func newExporter(t *testing.T, up *fakeUpstream, fields string) *collector.Exporter {
 	t.Helper()
 
@@ -302,7 +305,8 @@ func newLoggingExporter(t *testing.T, up *fakeUpstream, fields string, w io.Writ
 	return newExporterWith(t, loadConfig(t, fields), up, collector.Options{Logger: log.NewLogfmtLogger(w)})
 }
 
-// newExporterWith returns an exporter whose clusters all have the same upstream. It is closed with the test.
+// newExporterWith returns an exporter whose clusters all have the same upstream. It is closed
+// with the test.
 func newExporterWith(
 	t *testing.T, cfg *config.Config, up *fakeUpstream, opts collector.Options,
 ) *collector.Exporter {
@@ -330,6 +334,7 @@ func scrape(ctx context.Context, t *testing.T, e *collector.Exporter) *collector
 // storeGauges returns the series of the built-in gauges in exposition format, one line each.
 func storeGauges(t *testing.T, c prometheus.Collector) string {
 	t.Helper()
+
 	var names []string
 	for _, g := range gauge.Builtin() {
 		names = append(names, g.Name)
@@ -368,9 +373,9 @@ func metricNames(lines string) []string {
 	return names
 }
 
-// queriesPerBatch is how many requests a scrape sends for each batch of targets: one per instant query of the catalog,
-// except for replica_time, which is not needed without replica_labels. It is derived, because a new gauge may add a
-// query.
+// queriesPerBatch is how many requests a scrape sends for each batch of targets: one per instant
+// query of the catalog, except for replica_time, which is not needed without replica_labels. It
+// is derived, because a new gauge may add a query.
 func queriesPerBatch(t *testing.T) int {
 	t.Helper()
 	catalog, err := gauge.NewCatalog(nil)

@@ -21,7 +21,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/report"
 )
 
-// A problem is logged when it occurs and when it is resolved, but not more than once in ten minutes.
+// A problem is logged when it occurs and when it is resolved, but not more than once in ten
+// minutes.
 func TestProblemLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -67,6 +68,7 @@ func TestProblemLog(t *testing.T) {
 			if !strings.HasPrefix(got, step.want+" ") || strings.Count(got, "\n") > 0 {
 				t.Errorf("%s: the log has %q, want one line that begins with %q", step.name, got, step.want)
 			}
+
 			for _, field := range []string{
 				" cluster=c ", " query=storage_commands,cpu_quota ", " reason=http ",
 				` err="POST http://upstream: 500 Internal Server Error`, ` hint="try again"`,
@@ -266,9 +268,11 @@ func TestFailureCountersAtZero(t *testing.T) {
 	}
 }
 
-// failures returns the counters query_failures_total of cluster "c" that are not zero, by query and reason.
+// failures returns the counters query_failures_total of cluster "c" that are not zero, by query
+// and reason.
 func failures(t *testing.T, c prometheus.Collector) map[string]float64 {
 	t.Helper()
+
 	counters := map[string]float64{}
 	for _, line := range series(t, c, "operator_store_exporter_query_failures_total") {
 		var (

@@ -20,8 +20,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// The matchers of two batches may match each other's targets, because jobs and instances are matched independently. A
-// response then has series of the other batch's targets too.
+// The matchers of two batches may match each other's targets, because jobs and instances are
+// matched independently. A response then has series of the other batch's targets too.
 func TestBatchesWithOverlappingMatchers(t *testing.T) {
 	up := &fakeUpstream{responses: map[string][]string{}}
 	for i := range 251 {
@@ -68,6 +68,7 @@ func TestConcurrencyLimit(t *testing.T) {
 		var done sync.WaitGroup
 		done.Go(func() { scrape(t.Context(), t, e) })
 		synctest.Wait()
+
 		running := 0
 		for _, r := range up.received()[before:] {
 			if r.query != "up" {
@@ -136,8 +137,8 @@ func TestScrapeDeadline(t *testing.T) {
 	}
 }
 
-// The local clock is an hour ahead of upstream's. No query may be evaluated by it, even if the query that determines the
-// evaluation time fails.
+// The local clock is an hour ahead of upstream's. No query may be evaluated by it, even if the
+// query that determines the evaluation time fails.
 func TestEvaluationTimeIsUpstreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := &fakeUpstream{targets: oneTarget, responses: map[string][]string{"up": {tikvA + " 1"}}}
@@ -154,6 +155,7 @@ func TestEvaluationTimeIsUpstreams(t *testing.T) {
 		if len(requests) != queriesPerBatch(t) {
 			t.Errorf("the scrape sends %d requests, want %d", len(requests), queriesPerBatch(t))
 		}
+
 		for _, r := range requests {
 			if r.query != "up" && !r.at.Equal(want) {
 				t.Errorf("query %q is evaluated at %s, want %s", r.query, r.at, want)

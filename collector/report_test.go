@@ -17,7 +17,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// A report never lacks anything, and is not late, because upstream does not report the URL of its own pages.
+// A report never lacks anything, and is not late, because upstream does not report the URL of its
+// own pages.
 func TestReportExternalURL(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -146,6 +147,7 @@ func TestReportAbsence(t *testing.T) {
 			if len(r.Stores) != 1 || len(r.Stores[0].Cells) != len(r.Gauges) {
 				t.Fatalf("got the stores %+v, want one with a cell for each of %d gauges", r.Stores, len(r.Gauges))
 			}
+
 			for i, cell := range r.Stores[0].Cells {
 				if cell.OK != (cell.Absence.Kind == report.Present) {
 					t.Errorf("%s: present is %v, with the reason %+v", r.Gauges[i].Name, cell.OK, cell.Absence)

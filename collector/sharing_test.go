@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Which scrapes share the requests of another one is tested in internal/scrape. This test counts the requests.
+// Which scrapes share the requests of another one is tested in internal/scrape. This test counts
+// the requests.
 func TestConcurrentScrapes(t *testing.T) {
 	for _, tc := range []struct {
 		name         string
@@ -81,6 +82,7 @@ func TestConcurrentScrapes(t *testing.T) {
 func TestCanceledScrapeEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up := &fakeUpstream{targets: oneTarget, blocked: map[string]chan struct{}{"storage_commands": nil}}
+
 		e := newExporter(t, up, "")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		done := make(chan struct{})

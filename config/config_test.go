@@ -33,6 +33,7 @@ type field struct {
 
 func checkFields(t *testing.T, fields []field) {
 	t.Helper()
+
 	for _, f := range fields {
 		if !reflect.DeepEqual(f.got, f.want) {
 			t.Errorf("%s is %v, want %v", f.name, f.got, f.want)
@@ -43,6 +44,7 @@ func checkFields(t *testing.T, fields []field) {
 func TestEveryField(t *testing.T) {
 	c := loadFile(t, "every-field.yml").Clusters[0]
 	u, pd := c.Upstream, c.PD
+
 	checkFields(t, []field{
 		{name: "name", got: c.Name, want: "prod"},
 		{name: "number of URLs", got: len(u.URL), want: 2},
@@ -89,6 +91,7 @@ func TestEveryField(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	c := loadFile(t, "every-field.yml").Clusters[1]
 	u, pd := c.Upstream, c.PD
+
 	checkFields(t, []field{
 		{name: "timeout", got: u.Timeout, want: config.DefaultTimeout},
 		{name: "body_size_limit", got: u.BodySizeLimit, want: config.DefaultBodySizeLimit},
@@ -353,6 +356,7 @@ func checkMistake(t *testing.T, got, file string, line int, message ...string) {
 	if !strings.HasPrefix(got, prefix) {
 		t.Errorf("got %q, want the prefix %q", got, prefix)
 	}
+
 	for _, want := range message {
 		if !strings.Contains(got, want) {
 			t.Errorf("got %q, want it to contain %q", got, want)
@@ -367,6 +371,7 @@ func checkEveryFileIsTested(t *testing.T, dir string, tested []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	for _, e := range entries {
 		if !slices.Contains(tested, e.Name()) {
 			t.Errorf("no test case reads config/testdata/%s/%s: add one to config/config_test.go", dir, e.Name())
@@ -482,6 +487,7 @@ func TestStringHidesSecrets(t *testing.T) {
 	if strings.Contains(text, "hidden") {
 		t.Errorf("the text contains a secret:\n%s", text)
 	}
+
 	for _, want := range []string{
 		"http://u:9090/prefix",
 		`{tidb_cluster="prod"}`,

@@ -27,6 +27,7 @@ func (c *Config) String() string {
 // secrets.
 func (u Upstream) MarshalYAML() (any, error) {
 	type plain Upstream
+
 	shown := plain(u)
 	shown.Params = map[string][]string{}
 	for name := range u.Params {

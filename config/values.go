@@ -115,6 +115,7 @@ func (u *URLs) UnmarshalYAML(node *yaml.Node) error {
 		}
 		*u = append(*u, parsed)
 	}
+
 	return nil
 }
 

@@ -45,6 +45,7 @@ func TestMetricsDocument(t *testing.T) {
 	for _, g := range gauge.Builtin() {
 		requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | %s | %s |\n", g.Name, g.Help, g.AbsentWhen))
 	}
+
 	names := gaugeNames()
 	for _, q := range gauge.BuiltinQueries() {
 		names = append(names, q.Name)
@@ -54,6 +55,7 @@ func TestMetricsDocument(t *testing.T) {
 			requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | `%s` |\n", q.Name, expression))
 		}
 	}
+
 	for _, reason := range report.Reasons() {
 		names = append(names, string(reason))
 	}
@@ -83,6 +85,7 @@ func TestREADMEListsGauges(t *testing.T) {
 	if len(listed) == 0 {
 		t.Error("the table of gauges in README.md is empty")
 	}
+
 	for _, name := range listed {
 		if !slices.Contains(gaugeNames(), name) {
 			t.Errorf("README.md lists %s, which does not exist", name)
@@ -131,6 +134,7 @@ func TestConfigurationDocument(t *testing.T) {
 // configuration.
 func requireClientFields(t *testing.T, document string, client reflect.Type) {
 	t.Helper()
+
 	for f := range client.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		if name != "" && !strings.Contains(document, "`"+name+"`") {
@@ -149,6 +153,7 @@ func TestPromuMatchesMakefile(t *testing.T) {
 			makeNames = append(makeNames, m[1])
 		}
 	}
+
 	version := regexp.MustCompile(`-X github\.com/prometheus/common/version\.(\w+)=`)
 	for _, m := range version.FindAllStringSubmatch(promu, -1) {
 		promuNames = append(promuNames, m[1])
@@ -228,6 +233,7 @@ func TestMigratingDocument(t *testing.T) {
 	for _, block := range doctest.CodeBlocks(document, "promql") {
 		requireKnownMetrics(t, block)
 	}
+
 	for _, name := range regexp.MustCompile("`(operator_store_[a-z0-9_]+)`").FindAllStringSubmatch(document, -1) {
 		if !strings.Contains(metrics, "`"+name[1]+"`") {
 			t.Errorf("docs/migrating.md names %s, which docs/metrics.md lacks", name[1])
@@ -245,6 +251,7 @@ func requireKnownMetrics(t *testing.T, expression string) {
 		t.Errorf("%s: %v", expression, err)
 		return
 	}
+
 	known := doctest.FirstCells(doctest.Read(t, "docs/metrics.md"))
 	for _, m := range slices.Concat(parser.ExtractSelectors(root)...) {
 		if m.Name != "__name__" || !strings.HasPrefix(m.Value, "operator_store_") {
@@ -260,6 +267,8 @@ func requireKnownMetrics(t *testing.T, expression string) {
 // exist.
 func TestContributingDocument(t *testing.T) {
 	document, makefile := doctest.Read(t, "CONTRIBUTING.md"), doctest.Read(t, "Makefile")
+	makefile = strings.ReplaceAll(makefile, "\\\n", " ") // Continued lines.
+
 	var targets []string
 	for _, m := range regexp.MustCompile(`(?m)^([a-z]+):.* ## `).FindAllStringSubmatch(makefile, -1) {
 		targets = append(targets, m[1])
@@ -270,6 +279,7 @@ func TestContributingDocument(t *testing.T) {
 			t.Errorf("CONTRIBUTING.md: the Makefile has no target %s with a description", m[1])
 		}
 	}
+
 	var documented []string
 	for _, cell := range doctest.FirstCells(document) {
 		documented = append(documented, strings.TrimPrefix(cell, "make "))
@@ -304,6 +314,7 @@ func TestLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, m := range link.FindAllStringSubmatch(string(content), -1) {
 			if _, err := os.Stat(path.Join(filepath.Dir(document), m[1])); err != nil {
 				t.Errorf("%s: %v", document, err)

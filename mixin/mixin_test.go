@@ -50,6 +50,7 @@ func TestAlerts(t *testing.T) {
 	if err := yaml.Load([]byte(doctest.Read(t, "mixin/alerts_test.yml")), &tests); err != nil {
 		t.Fatal(err)
 	}
+
 	fires, silent := map[string]bool{}, map[string]bool{}
 	for _, test := range tests.Tests {
 		for _, c := range test.Cases {
@@ -108,6 +109,7 @@ func requireDocumentedMetrics(t *testing.T, expression string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	document := doctest.Read(t, "docs/metrics.md")
 	for _, m := range slices.Concat(parser.ExtractSelectors(root)...) {
 		if m.Name == "__name__" && m.Value != "up" && !strings.Contains(document, "`"+m.Value+"`") {
@@ -173,6 +175,7 @@ func TestDashboards(t *testing.T) {
 			d.checkHeader(t)
 			d.checkVariables(t, content)
 			d.checkLayout(t)
+
 			for _, p := range d.Panels {
 				p.check(t)
 			}
@@ -226,6 +229,7 @@ func (d dashboard) checkLayout(t *testing.T) {
 		if ids[p.ID] || p.Title == "" {
 			t.Errorf("panel %q has no title, or the ID %d of another panel", p.Title, p.ID)
 		}
+
 		ids[p.ID] = true
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
 			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
@@ -252,6 +256,7 @@ func (p panel) check(t *testing.T) {
 		t.Errorf("panel %q has the data source %q and %d targets, want %s and at least one",
 			p.Title, p.Datasource.UID, len(p.Targets), dataSource)
 	}
+
 	for _, target := range p.Targets {
 		if target.Datasource.UID != dataSource || target.RefID == "" {
 			t.Errorf("a target of panel %q has the data source %q, want %s", p.Title, target.Datasource.UID, dataSource)

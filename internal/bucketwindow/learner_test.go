@@ -549,6 +549,7 @@ func TestGroupTargets(t *testing.T) {
 	low, high := targetsNamed("a", 100), targetsNamed("b", 100)
 	all := slices.Concat(low, high)
 	union := []string{"+Inf", "16", "2", "32", "4", "8"}
+
 	for _, tc := range []struct {
 		name       string
 		bucketCost time.Duration

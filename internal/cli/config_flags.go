@@ -21,7 +21,8 @@ type ConfigFlags struct {
 
 	cluster     *string
 	upstreamURL *string
-	// Whether the flags of the single cluster were given. Their defaults do not conflict with a file.
+	// Whether the flags of the single cluster were given. Their defaults do not conflict with a
+	// file.
 	clusterSet, upstreamURLSet bool
 
 	lookback *time.Duration

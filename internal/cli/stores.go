@@ -48,7 +48,7 @@ func AddStores(app *kingpin.Application, flags *ConfigFlags) *Stores {
 }
 
 // Run prints the stores, with --watch until ctx ends. The error is ErrIncomplete if an upstream
-// failed; the values that arrived are printed anyway. With --watch this is no error.
+// failed; the values that arrived are printed anyway. With --watch, such failures are ignored.
 func (s *Stores) Run(ctx context.Context, stdout io.Writer) error {
 	if err := requirePositive(
 		durationFlag{name: "--watch.interval", value: *s.interval},

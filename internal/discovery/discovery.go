@@ -30,7 +30,7 @@ type PD interface {
 type Options struct {
 	Upstream     Upstream
 	Selector     []*labels.Matcher
-	Lookback     time.Duration                         // How long a target is known after upstream last had samples of it.
+	Lookback     time.Duration                         // How long a target stays known after its last sample.
 	PD           PD                                    // May be nil.
 	Configured   []storematch.Store                    // If nil, all stores that PD or upstream knows.
 	StoreLimit   int                                   // Maximum number of stores.

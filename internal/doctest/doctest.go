@@ -85,6 +85,7 @@ func RequireSameSet(t testing.TB, file string, documented, actual []string) {
 		}
 		delete(count, name)
 	}
+
 	for name := range count {
 		t.Errorf("%s: documents %s, which does not exist", file, name)
 	}

@@ -117,6 +117,7 @@ func TestInvalidDerivedGauges(t *testing.T) {
 		return Gauge{Name: name, source: ratio{inputs[0], inputs[1]}}
 	}
 	base := Gauge{Name: "base", source: sample{fromQuery{queryCPUQuota}}}
+
 	for _, tc := range []struct {
 		name   string
 		gauges []Gauge

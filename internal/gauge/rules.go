@@ -14,7 +14,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
-// Series returns the selectors of the series that the gauge itself is computed from; none for a derived gauge.
+// Series returns the selectors of the series that the gauge itself is computed from; none for a
+// derived gauge.
 func (g Gauge) Series() []promqlexpr.Expr {
 	if len(g.source.inputs()) > 0 {
 		return nil
@@ -45,8 +46,9 @@ const ruleFileHeader = `# Records the gauges of operator_store_exporter, under t
 # store that Prometheus does not know has no operator_store_up of 0.
 `
 
-// WriteRules writes a rule file of Prometheus that records the gauges of all clusters. A target is included for
-// lookback after Prometheus last had samples of it. The error names the cluster whose metric is invalid, or is w's.
+// WriteRules writes a rule file of Prometheus that records the gauges of all clusters. A target
+// is included for lookback after Prometheus last had samples of it. The error names the cluster
+// whose metric is invalid, or is w's.
 func WriteRules(w io.Writer, cfg *config.Config, lookback time.Duration) error {
 	var file ruleFile
 	for _, cluster := range cfg.Clusters {
@@ -92,8 +94,8 @@ func newRuleGroup(cluster config.Cluster, lookback time.Duration) (ruleGroup, er
 	return group, nil
 }
 
-// Rule returns PromQL for the values of g for all targets. Only built-in expressions get the rate window: a custom
-// expression has ranges of its own.
+// Rule returns PromQL for the values of g for all targets. Only built-in expressions get the rate
+// window: a custom expression has ranges of its own.
 func (c *Catalog) Rule(g Gauge, rateWindow time.Duration) promqlexpr.Expr {
 	e := g.source.rule(func(name string) promqlexpr.Expr { return c.Rule(c.gauges[c.index[name]], rateWindow) })
 	for _, q := range g.source.queries() {

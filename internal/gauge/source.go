@@ -51,9 +51,9 @@ func innermost(s source) source {
 
 // up is upstream's own metric up.
 //
-// If a target has no sample of up, upstream does not scrape it any longer, so it counts as down. But
-// if it has recent series nevertheless, they were pushed, for example by an agent that does not write
-// up. Then upstream cannot know whether the store is up, and the gauge is absent.
+// If a target has no sample of up, upstream does not scrape it any longer, so it counts as down.
+// But if it has recent series nevertheless, they were pushed, for example by an agent that does
+// not write up. Then upstream cannot know whether the store is up, and the gauge is absent.
 type up struct{}
 
 func (up) queries() []*Query { return []*Query{QueryUp, QueryLastScrape} }

@@ -51,6 +51,7 @@ var pair = regexp.MustCompile(`([^\s=]+)=("(?:[^"\\]|\\.)*"|\S*)`)
 
 func parseLogfmt(t *testing.T, line string) record {
 	t.Helper()
+
 	r := record{}
 	for _, match := range pair.FindAllStringSubmatch(line, -1) {
 		key, value := match[1], match[2]
@@ -96,6 +97,7 @@ func TestLevels(t *testing.T) {
 			for _, logAt := range []func(log.Logger) log.Logger{level.Debug, level.Info, level.Warn, level.Error} {
 				logAt(logger).Log("msg", "go-kit")
 			}
+
 			for _, logAt := range []func(string, ...any){slogger.Debug, slogger.Info, slogger.Warn, slogger.Error} {
 				logAt("slog")
 			}
@@ -105,6 +107,7 @@ func TestLevels(t *testing.T) {
 				r := parseLogfmt(t, line)
 				written[r["msg"]] = append(written[r["msg"]], strings.ToLower(r["level"]))
 			}
+
 			for _, source := range []string{"go-kit", "slog"} {
 				if !slices.Equal(written[source], tc.want) {
 					t.Errorf("%s writes the levels %q, want %q", source, written[source], tc.want)
@@ -133,6 +136,7 @@ func TestFormats(t *testing.T) {
 			if len(written) != 2 {
 				t.Fatalf("got %d lines, want 2:\n%s", len(written), out)
 			}
+
 			for i, source := range []string{"go-kit", "slog"} {
 				checkRecord(t, source, parsers[tc.format](t, written[i]))
 			}
@@ -189,6 +193,7 @@ func TestConcurrentWritesAreWholeLines(t *testing.T) {
 	if len(written) != 2*goroutines*count {
 		t.Errorf("got %d lines, want %d", len(written), 2*goroutines*count)
 	}
+
 	for _, line := range written {
 		if parseLogfmt(t, line)["msg"] != "whole" {
 			t.Fatalf("got the line %q, want one message", line)

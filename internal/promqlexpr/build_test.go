@@ -251,6 +251,7 @@ func FuzzTransform(f *testing.F) {
 		}
 
 		matchers := []*labels.Matcher{promqlexpr.OneOf("instance", []string{value})}
+
 		changed := []promqlexpr.Expr{
 			e,
 			e.WithMatchers(matchers),

@@ -85,6 +85,7 @@ func TestWithMatchers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			e := promqlexpr.MustParse(tc.expression)
 			for range 2 { // The second time shows that the first did not change e.
 				if got := e.WithMatchers(matchers).String(); got != tc.want {
@@ -269,6 +270,7 @@ func BenchmarkWithMatchers(b *testing.B) {
 	e := promqlexpr.MustParse("sum by (job, instance, le) (rate(tikv_grpc_msg_duration_seconds_bucket[1m]))")
 
 	b.ReportAllocs()
+
 	for b.Loop() {
 		e.WithMatchers([]*labels.Matcher{promqlexpr.OneOf("instance", instances)})
 	}

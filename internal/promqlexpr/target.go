@@ -43,6 +43,8 @@ func PerTarget(text string) (Expr, error) {
 // whose series they are computed from. It assumes that groupings have the labels that
 // WithGrouping adds.
 func checkTargetLabels(e parser.Expr) error {
+	// Unknown node types are rejected: nothing shows that they keep the target labels.
+
 	switch n := e.(type) {
 	case *parser.VectorSelector:
 		return checkNoTimestamp(n, n.Timestamp)
@@ -135,6 +137,7 @@ func checkCall(n *parser.Call) error {
 	if !hasSeries {
 		return errNoTargetLabels(n)
 	}
+
 	return nil
 }
 

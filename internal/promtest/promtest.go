@@ -24,8 +24,8 @@ type Prometheus struct {
 	// target was scraped only once.
 	ScrapeInterval time.Duration
 	ClockOffset    time.Duration // By how much the clock is ahead of the local one.
-	// Intercept may respond to a request in place of the server. It returns whether it did. Query is
-	// an expression, or the selectors of a request for series. Intercept may be nil.
+	// Intercept may respond to a request in place of the server. It returns whether it did. Query
+	// is an expression, or the selectors of a request for series. Intercept may be nil.
 	Intercept func(w http.ResponseWriter, r *http.Request, query string) bool
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/collector"
 )
 
-// Build creates an exporter from the configuration as it is now. Previous is the exporter to replace; nil the first
-// time.
+// Build creates an exporter from the configuration as it is now. Previous is the exporter to
+// replace; nil the first time.
 type Build func(previous *collector.Exporter) (*collector.Exporter, error)
 
 // A Reloader holds the exporter of the last valid configuration. It is safe for concurrent use.
@@ -55,8 +55,8 @@ func New(build Build, registry prometheus.Registerer, logger log.Logger) (*Reloa
 	return r, r.swap()
 }
 
-// Acquire returns the exporter of the current configuration. It stays open until release is called, so that a scrape
-// finishes with the configuration that it started with.
+// Acquire returns the exporter of the current configuration. It stays open until release is
+// called, so that a scrape finishes with the configuration that it started with.
 func (r *Reloader) Acquire() (e *collector.Exporter, release func()) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -66,7 +66,8 @@ func (r *Reloader) Acquire() (e *collector.Exporter, release func()) {
 	return current.Exporter, current.users.Done
 }
 
-// Close closes the exporter once all of its users have released it. Reload must not be called afterwards.
+// Close closes the exporter once all of its users have released it. Reload must not be called
+// afterwards.
 func (r *Reloader) Close() {
 	r.retire(r.current)
 	r.closing.Wait()
@@ -80,8 +81,8 @@ func (r *Reloader) retire(e *generation) {
 	})
 }
 
-// Reload builds a new exporter and replaces the current one. On an error the current one stays in use. The outcome is
-// logged.
+// Reload builds a new exporter and replaces the current one. On an error the current one stays in
+// use. The outcome is logged.
 func (r *Reloader) Reload() error {
 	if err := r.swap(); err != nil {
 		_ = level.Error(r.logger).Log("msg", "configuration not reloaded, the previous one stays in use", "err", err)
@@ -114,5 +115,6 @@ func (r *Reloader) swap() error {
 	if previous != nil {
 		r.retire(previous)
 	}
+
 	return nil
 }

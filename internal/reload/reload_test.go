@@ -66,6 +66,7 @@ func (u *upstream) countConnections(_ net.Conn, state http.ConnState) {
 // checkNoConnections fails if a closed exporter leaves connections open.
 func (u *upstream) checkNoConnections(t *testing.T) {
 	t.Helper()
+
 	const timeout = 5 * time.Second // The server learns of closed connections with a delay.
 	for start := time.Now(); u.connections.Load() > 0; time.Sleep(time.Millisecond) {
 		if time.Since(start) > timeout {
@@ -83,6 +84,7 @@ func (u *upstream) serve(w http.ResponseWriter, req *http.Request) {
 	}
 
 	w.Header().Set("Content-Type", "application/json")
+
 	now := float64(time.Now().UnixMilli()) / 1000
 	switch {
 	case strings.HasSuffix(req.URL.Path, "/series"):
@@ -190,12 +192,14 @@ func scrapedClusters(t *testing.T, r *reload.Reloader) []string {
 		if f.GetName() != "operator_store_up" {
 			continue
 		}
+
 		for _, m := range f.GetMetric() {
 			if m.GetGauge().GetValue() == 1 {
 				clusters = append(clusters, clusterLabel(m))
 			}
 		}
 	}
+
 	return clusters
 }
 

@@ -104,8 +104,8 @@ func failureOf(err error) string {
 	return err.Error()
 }
 
-// AboutStore reports whether the problem is that a store has no gauges, because it cannot be told
-// apart from another one.
+// AboutStore reports whether the problem is that a store has no gauges, because it cannot be
+// distinguished from another one.
 func (p Problem) AboutStore() bool {
 	return p.Kind == ProblemAmbiguousMatch || p.Kind == ProblemDuplicateTargets || p.Kind == ProblemDuplicateStore
 }

@@ -47,6 +47,7 @@ func TestProblem(t *testing.T) {
 		b = `{job="tikv", instance="b:1"}`
 	)
 	store := storematch.Store{ID: "7", Address: "a:20160"}
+
 	for _, tc := range []struct {
 		name    string
 		problem report.Problem

@@ -63,6 +63,7 @@ func TestQueryReasons(t *testing.T) {
 		return &httpclient.Error{Reason: reason, Err: errors.New("failed")}
 	}
 	rejections := []report.Rejection{{Target: identity("a"), Err: errors.New("two series")}}
+
 	for _, tc := range []struct {
 		name  string
 		query report.Query

@@ -50,7 +50,7 @@ func (s *Sharer[T]) Do(ctx context.Context, run func(context.Context) T) T {
 	}
 
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		// The call's deadline is not later than ctx's: it is about to return what it has.
+		// The call's deadline is not later than ctx's: it is about to return.
 		<-c.done
 
 		return c.result

@@ -32,6 +32,7 @@ func newClusterView(r *report.Report, now time.Time) clusterView {
 	for _, g := range r.Gauges {
 		c.Columns = append(c.Columns, display.Title(g.Name))
 	}
+
 	for _, s := range r.Stores {
 		c.Rows = append(c.Rows, newRowView(r, s, now))
 	}

@@ -86,6 +86,7 @@ type pageTest struct {
 
 func runPageTests(t *testing.T, tests []pageTest) {
 	t.Helper()
+
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			page := strings.ReplaceAll(withoutStyle(render(t, tc.page)), "&#43;", "+")
@@ -94,6 +95,7 @@ func runPageTests(t *testing.T, tests []pageTest) {
 					t.Errorf("the page lacks %q", want)
 				}
 			}
+
 			for _, unwanted := range tc.without {
 				if strings.Contains(page, unwanted) {
 					t.Errorf("the page has %q", unwanted)
@@ -136,6 +138,7 @@ func TestGoldenPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
 	for i := range max(len(gotLines), len(wantLines)) {
 		if g, w := lineAt(gotLines, i), lineAt(wantLines, i); g != w {
@@ -237,6 +240,7 @@ func TestPageWithoutProblems(t *testing.T) {
 func TestPageStores(t *testing.T) {
 	withoutTarget := downStore("3", "ghost:20160")
 	withoutTarget.Match = storematch.Match{}
+
 	allDown := reporttest.Report("prod")
 	for i := range 300 {
 		allDown.Stores = append(allDown.Stores, downStore("", fmt.Sprintf("tikv-%d", i)))
@@ -246,6 +250,7 @@ func TestPageStores(t *testing.T) {
 	noTargets.Problems = []report.Problem{{Kind: report.ProblemNoTargets, Cluster: "prod"}}
 	otherInstance := healthyStore()
 	otherInstance.Match.Candidates[0].Instance = "tikv-0:20180"
+
 	ambiguous := reporttest.Store("1", "a", nil)
 	for i := range ambiguous.Cells {
 		ambiguous.Cells[i].Absence = report.AbsenceReason{Kind: report.AmbiguousMatch}

@@ -55,6 +55,7 @@ func newCluster(r report.Report) cluster {
 		evaluatedAt := r.EvaluatedAt.UTC()
 		c.EvaluatedAt = &evaluatedAt
 	}
+
 	for _, p := range r.Problems {
 		c.Problems = append(c.Problems, p.String())
 	}
@@ -74,6 +75,7 @@ type member struct {
 func (o object) MarshalJSON() ([]byte, error) {
 	var out bytes.Buffer
 	out.WriteByte('{')
+
 	for i, m := range o {
 		if i > 0 {
 			out.WriteByte(',')

@@ -96,6 +96,7 @@ func TestEveryGaugeHasAField(t *testing.T) {
 			t.Errorf("%s of the store without values is %v (present: %t), want null", field, got, ok)
 		}
 	}
+
 	for i, store := range document.Stores {
 		if want := len([]string{"cluster", "store_id", "address"}) + len(gauge.Builtin()); len(store) != want {
 			t.Errorf("store %d has %d fields, want %d: %v", i, len(store), want, store)
@@ -163,6 +164,7 @@ func TestDocumentParts(t *testing.T) {
 					t.Errorf("the document lacks %s", want)
 				}
 			}
+
 			for _, unwanted := range tc.without {
 				if strings.Contains(got, unwanted) {
 					t.Errorf("the document has %s", unwanted)

@@ -84,6 +84,7 @@ func MatchStores(stores []Store, targets []Target, previous ...Match) []Match {
 		run.matches[i].Store = s
 		run.openStores = append(run.openStores, i)
 	}
+
 	for _, m := range previous {
 		if t, ok := m.Target(); ok {
 			run.previousTargets[m.Store.key()] = t.Identity

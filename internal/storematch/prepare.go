@@ -83,6 +83,7 @@ func CurrentTargets(targets []Target) []Target {
 			current = append(current, t)
 		}
 	}
+
 	return current
 }
 

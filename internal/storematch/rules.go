@@ -140,6 +140,7 @@ func byPodName(u unmatched) candidatesFunc {
 	// Many stores and targets may have the same pod name. Filtering the targets once for all of
 	// these stores keeps the cost linear.
 	cache := map[storePod][]Target{}
+
 	return func(s Store) []Target {
 		pod := s.pod()
 		if pod.name == "" {
@@ -183,6 +184,7 @@ func (p storePod) filterByCluster(targets []Target) []Target {
 	if len(possible) > 1 && len(confirmed) > 0 {
 		return confirmed
 	}
+
 	return possible
 }
 
@@ -242,6 +244,7 @@ func byPortOffset(u unmatched) candidatesFunc {
 		host := hostOf(s.Address)
 		storesByHost[host] = append(storesByHost[host], s)
 	}
+
 	for _, t := range u.targets {
 		host := hostOf(t.Instance)
 		targetsByHost[host] = append(targetsByHost[host], t)
@@ -252,10 +255,12 @@ func byPortOffset(u unmatched) candidatesFunc {
 		if host == "" || len(stores) < 2 {
 			continue
 		}
+
 		for s, t := range pairByOffset(stores, targetsByHost[host]) {
 			candidates[s] = []Target{t}
 		}
 	}
+
 	return func(s Store) []Target { return candidates[s] }
 }
 
@@ -294,6 +299,7 @@ func pairByOffset(stores []Store, targets []Target) map[Store]Target {
 		lastPort = storePort
 		pairs[s] = targets[i]
 	}
+
 	return pairs
 }
 
@@ -313,7 +319,7 @@ func anyAtOffset(offset int, stores []Store, targets []Target) bool {
 // must be the same, unless the instance has no port.
 //
 // The store "10.0.0.1:20160" matches instance="10.0.0.1:20180". Several stores or several targets
-// on one host are ambiguous, unless the status ports tell them apart: the store "h:20160" with
+// on one host are ambiguous, unless their status ports differ: the store "h:20160" with
 // the status address "10.0.0.1:20181" matches "h:20181" and not "h:20180".
 func byHost(u unmatched) candidatesFunc {
 	type key struct {

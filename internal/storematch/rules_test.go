@@ -122,7 +122,7 @@ func TestMatchByHost(t *testing.T) {
 	})
 }
 
-// There are several stores per host, which are told apart by their ports.
+// Several stores on one host are distinguished by their ports.
 func TestMatchByPortOffset(t *testing.T) {
 	testMatch(t, []matchCase{
 		{
@@ -588,6 +588,7 @@ func testMatch(t *testing.T, cases []matchCase) {
 			if got := matchedInstances(matches); !slices.Equal(got, tc.want) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
+
 			for i, m := range matches {
 				checkMatch(t, m, stores[i])
 			}

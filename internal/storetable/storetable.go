@@ -76,6 +76,7 @@ func newTable(w Writer, reports []report.Report, now time.Time) table.Writer {
 	})
 	t.AppendHeader(header)
 	t.SetColumnConfigs(columns)
+
 	for i := range reports {
 		for _, s := range reports[i].Stores {
 			t.AppendRow(newRow(w, &reports[i], s, names, now))

@@ -49,8 +49,8 @@ func (h scrapeHandlers) handler(serve scrapeFunc) http.Handler {
 		defer h.releaseSlot()
 
 		budget := scrapeBudget(r, h.timeoutOffset)
-		// A client that does not read the response must not keep its slot forever. Setting the deadline
-		// fails only in tests, whose responses have none.
+		// A client that does not read the response must not keep its slot forever. Setting the
+		// deadline fails only in tests, whose responses have none.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(budget + writeTimeout))
 		ctx, cancel := context.WithTimeout(r.Context(), budget)
 		defer cancel()

@@ -229,6 +229,7 @@ func TestTelemetryPath(t *testing.T) {
 			{name: "status page", path: "/", status: http.StatusOK, body: `<a href="./m">`},
 		})
 	})
+
 	t.Run("root", func(t *testing.T) {
 		testPaths(t, func(o *web.Options) { o.TelemetryPath = "/" }, []pathCase{
 			{name: "metrics", path: "/", status: http.StatusOK, body: "operator_store_exporter_upstream_up"},
@@ -236,6 +237,7 @@ func TestTelemetryPath(t *testing.T) {
 			{name: "path below", path: "/x", status: http.StatusNotFound},
 		})
 	})
+
 	t.Run("path with a slash at the end", func(t *testing.T) {
 		testPaths(t, func(o *web.Options) { o.TelemetryPath = "/m/" }, []pathCase{
 			{name: "metrics", path: "/m/", status: http.StatusOK, body: "operator_store_exporter_upstream_up"},
@@ -290,6 +292,7 @@ func TestReload(t *testing.T) {
 			},
 		})
 	})
+
 	t.Run("enabled", func(t *testing.T) {
 		testPaths(t, func(o *web.Options) { o.EnableLifecycle = true }, []pathCase{
 			{
@@ -309,6 +312,7 @@ func TestReload(t *testing.T) {
 			{name: "GET", path: "/-/reload", status: http.StatusMethodNotAllowed},
 		})
 	})
+
 	t.Run("invalid configuration", func(t *testing.T) {
 		options := func(o *web.Options) {
 			o.EnableLifecycle = true
