@@ -39,7 +39,10 @@ func TestConcurrentScrapes(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				up := &fakeUpstream{targets: oneTarget, responses: map[string][]string{"up": {tikvA + " 1"}}}
+				const want = `operator_store_qps{address="a:20180",cluster="c",store_id=""} 5` + "\n" + upLineA
+				up := &fakeUpstream{targets: oneTarget, responses: map[string][]string{
+					"up": {tikvA + " 1"}, "storage_commands": {tikvA + " 5"},
+				}}
 				e := newExporter(t, up, "")
 				scrape(t.Context(), t, e)
 				before := len(up.received())
@@ -67,11 +70,11 @@ func TestConcurrentScrapes(t *testing.T) {
 				if got, want := len(up.received())-before, tc.sentRequests*queriesPerBatch(t); got != want {
 					t.Errorf("upstream received %d requests, want %d", got, want)
 				}
-				if !tc.cancelFirst && pages[0] != upLineA {
-					t.Errorf("the first scrape returned %q, want %q", pages[0], upLineA)
+				if !tc.cancelFirst && pages[0] != want {
+					t.Errorf("the first scrape returned %q, want %q", pages[0], want)
 				}
-				if pages[1] != upLineA {
-					t.Errorf("the second scrape returned %q, want %q", pages[1], upLineA)
+				if pages[1] != want {
+					t.Errorf("the second scrape returned %q, want %q", pages[1], want)
 				}
 			})
 		})

@@ -19,6 +19,8 @@ func FuzzQuantile(f *testing.F) {
 	f.Add("2:10,4:5,8:98,+Inf:100")
 	f.Add("+Inf:1,-1:0.5")
 	f.Add("0:0,+Inf:0")
+	f.Add("-1:100,2:100,+Inf:100")
+	f.Add("0:100,2:100,+Inf:100")
 	f.Fuzz(func(t *testing.T, list string) {
 		les, counts, ok := parseBuckets(list)
 		if !ok {

@@ -99,6 +99,24 @@ func TestQuantile(t *testing.T) {
 			counts: [5]float64{nan, 90, 100, 100, 100},
 		},
 		{
+			name: "rank almost equal to a count, all buckets", phi: 0.9,
+			counts: [5]float64{0, 90 + 1e-10, 100, 100, 100},
+			want:   1 + 90/(90+1e-10), ok: true,
+		},
+		{
+			name: "rank almost equal to a count, a bucket missing", phi: 0.9,
+			counts: [5]float64{nan, 90 + 1e-10, 100, 100, 100},
+		},
+		{
+			name: "almost no observations in the bucket, all buckets", phi: 0.5,
+			counts: [5]float64{0, 49.998, 50.002, 100, 100},
+			want:   2 + 2*(50-49.998)/(50.002-49.998), ok: true,
+		},
+		{
+			name: "almost no observations in the bucket, a bucket missing", phi: 0.5,
+			counts: [5]float64{nan, 49.998, 50.002, 100, 100},
+		},
+		{
 			name: "infinite counts", phi: 0.9,
 			counts: [5]float64{0, 90, math.Inf(1), math.Inf(1), nan},
 		},

@@ -276,7 +276,7 @@ func TestReadWindow(t *testing.T) {
 		{
 			name: "a bound twice",
 			reading: func(r *bucketwindow.Reading) {
-				r.Replicas[""] = append(r.Replicas[""], medianAt3.only("4").samples()...)
+				r.Replicas[""] = append(r.Replicas[""], medianAt3.only("2").samples()...)
 			},
 			err: bucketwindow.ErrTooNarrow,
 		},

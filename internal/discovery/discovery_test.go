@@ -316,6 +316,9 @@ func TestRefreshKeepsDataOfFailedSources(t *testing.T) {
 				if got := describe(second); got != tc.want || !second.Usable() {
 					t.Errorf("the stores are %q, usable: %v, want %q", got, second.Usable(), tc.want)
 				}
+				if len(second.Queried) != len(second.Matches) { // Each store has a target.
+					t.Errorf("queried %v for the stores %q", second.Queried, tc.want)
+				}
 				if got := describe(first); got != before {
 					t.Errorf("the refresh changed the previous state to %q from %q", got, before)
 				}

@@ -241,6 +241,7 @@ func TestRefresherClose(t *testing.T) {
 		if s, took := get(t.Context(), r); !s.Usable() || took != 0 {
 			t.Errorf("after Close, got %v after %s, want the last state at once", s, took)
 		}
+		synctest.Wait()
 		if n := counted.started.Load(); n != 1 {
 			t.Errorf("%d refreshes have started, want 1", n)
 		}

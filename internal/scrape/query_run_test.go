@@ -97,7 +97,7 @@ func TestRejectedResponses(t *testing.T) {
 		{
 			name:    "grouped: a series twice",
 			query:   query(t, "cpu_quota"),
-			samples: []string{"instance=b:1 5", "instance=b:1 6", "instance=b:1 7", "instance=a:1 5"},
+			samples: []string{"instance=b:1 5", "instance=b:1 6", "instance=b:1 7", "instance=b:1 8", "instance=a:1 5"},
 			want:    []string{"b:1: " + duplicateSeries},
 		},
 		{

@@ -52,10 +52,10 @@ func TestFreshestReplica(t *testing.T) {
 			name: "by the later of both times",
 			responses: map[string][]string{
 				quota:       {"instance=a:1,replica=x 5", "instance=a:1,replica=y 6"},
-				lastScrape:  {"instance=a:1,replica=x 200", "instance=a:1,replica=y 100"},
-				replicaTime: {"instance=a:1,replica=x 200", "instance=a:1,replica=y 300"},
+				lastScrape:  {"instance=a:1,replica=x 300", "instance=a:1,replica=y 100"},
+				replicaTime: {"instance=a:1,replica=x 100", "instance=a:1,replica=y 200"},
 			},
-			want: 6,
+			want: 5,
 		},
 		{
 			name: "the first one if they scraped at the same time",
@@ -83,6 +83,17 @@ func TestFreshestReplica(t *testing.T) {
 			responses: map[string][]string{quota: {"instance=a:1,replica=x 5", "instance=a:1,replica=y 6"}},
 			failing:   map[string]error{lastScrape: errHTTP},
 			unknown:   true,
+		},
+		{
+			name: "replicas of a rejected response do not matter",
+			responses: map[string][]string{
+				quota: {"instance=a:1,replica=x 5"},
+				"tikv_storage_command_total": {
+					"instance=a:1,replica=y 6", "instance=a:1,replica=y 7", "instance=a:1,replica=y 8",
+				},
+			},
+			failing: map[string]error{replicaTime: errHTTP},
+			want:    5,
 		},
 		{
 			name:      "replicas of another target do not matter",

@@ -59,6 +59,11 @@ func TestSharer(t *testing.T) {
 			calls: 2,
 		},
 		{
+			name:  "the second one has slightly more than twice the time",
+			first: 10 * time.Second, second: 21 * time.Second,
+			calls: 2,
+		},
+		{
 			name:  "the second one has twice the time",
 			first: 10 * time.Second, second: 20 * time.Second,
 			calls: 1,
@@ -96,11 +101,14 @@ func TestSharer(t *testing.T) {
 					both   sync.WaitGroup
 				)
 				gate := make(chan struct{})
-				numberOfCall := func(context.Context) int32 {
+				numberOfCall := func(ctx context.Context) int32 {
 					n := calls.Add(1)
-					<-gate
-
-					return n
+					select {
+					case <-gate:
+						return n
+					case <-ctx.Done():
+						return -1
+					}
 				}
 
 				first, cancelFirst := withTimeout(t.Context(), tc.first)
