@@ -69,29 +69,29 @@ func TestInvalidConfiguration(t *testing.T) {
 			want:    `c.yml:6: duplicate store: address "x"`,
 		},
 		{
-			name:    "bad url",
+			name:    "invalid URL",
 			content: "clusters:\n- name: a\n  upstream: {url: 'localhost:9090'}\n",
-			want:    `c.yml:3: bad url "localhost:9090"`,
+			want:    `c.yml:3: invalid URL "localhost:9090"`,
 		},
 		{
-			name:    "bad selector",
+			name:    "invalid selector",
 			content: oneCluster + "  selector: '{'\n",
-			want:    `c.yml:4: bad selector {`,
+			want:    `c.yml:4: invalid selector {: `,
 		},
 		{
-			name:    "bad duration",
+			name:    "invalid duration",
 			content: oneCluster + "  rate_window: 1\n",
-			want:    `c.yml:4: bad duration "1"`,
+			want:    `c.yml:4: invalid duration "1"`,
 		},
 		{
 			name:    "address with quotes",
 			content: oneCluster + "  stores:\n  - address: 'a\"b'\n",
-			want:    `c.yml:5: bad address "a\"b"`,
+			want:    `c.yml:5: invalid address "a\"b"`,
 		},
 		{
 			name:    "address with braces",
 			content: oneCluster + "  stores:\n  - address: 'a{b}'\n",
-			want:    `c.yml:5: bad address "a{b}"`,
+			want:    `c.yml:5: invalid address "a{b}"`,
 		},
 		{
 			name:    "missing certificate file",
@@ -129,7 +129,7 @@ func TestCheckConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if want := file + " is good: 1 cluster(s) [\"a\"]\n"; out.String() != want {
+	if want := file + " is valid: 1 cluster(s) [\"a\"]\n"; out.String() != want {
 		t.Errorf("check-config prints %q, want %q", out.String(), want)
 	}
 }
@@ -162,9 +162,9 @@ func TestInvalidFlags(t *testing.T) {
 			want: "move them into the file",
 		},
 		{
-			name: "bad upstream",
+			name: "invalid upstream",
 			args: []string{"--upstream.url=localhost:9090"},
-			want: `--upstream.url: bad url "localhost:9090"`,
+			want: `--upstream.url: invalid URL "localhost:9090"`,
 		},
 		{
 			name: "empty cluster name",
@@ -172,22 +172,22 @@ func TestInvalidFlags(t *testing.T) {
 			want: "needs a name",
 		},
 		{
-			name: "bad path",
+			name: "invalid path",
 			args: []string{"--web.telemetry-path=x"},
 			want: "--web.telemetry-path=x",
 		},
 		{
 			name: "lookback of zero",
 			args: []string{"--discovery.lookback=0s"},
-			want: "--discovery.lookback=0s: write a positive duration",
+			want: "--discovery.lookback=0s: must be a positive duration",
 		},
 		{
 			name: "negative interval",
 			args: []string{"--discovery.interval=-5s"},
-			want: "--discovery.interval=-5s",
+			want: "--discovery.interval=-5s: must be a positive duration",
 		},
 		{
-			name: "bad log level",
+			name: "invalid log level",
 			args: []string{"--log.level=loud"},
 			want: "loud",
 		},
@@ -273,7 +273,7 @@ func TestSIGTERM(t *testing.T) {
 	}()
 	<-queried
 	exporter.signal(t, syscall.SIGTERM)
-	exporter.log.wait(t, "Stopping")
+	exporter.wait(t, `msg="Stopping, waiting for running scrapes to finish"`)
 	close(gate)
 
 	r := <-done
@@ -317,8 +317,8 @@ func TestReload(t *testing.T) {
 
 // The log messages of reloads.
 const (
-	reloadedMessage    = `"The configuration was reloaded"`
-	notReloadedMessage = "The configuration was not reloaded, the old one stays in use"
+	reloadedMessage    = `msg="configuration reloaded"`
+	notReloadedMessage = `msg="configuration not reloaded, the previous one stays in use"`
 )
 
 func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantStatus int)) {
@@ -347,7 +347,7 @@ func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantS
 
 	write("clusters:\n- name: [\n")
 	reload(t, exporter, http.StatusInternalServerError)
-	exporter.log.wait(t, notReloadedMessage)
+	exporter.waitForReload(t, 1, notReloadedMessage)
 	bad := scrape(t, exporter.url)
 	if clusters(bad) != 1 || bad[successful] != 0 || bad[timestamp] != before[timestamp] {
 		t.Errorf("after an invalid file: %d clusters, successful %g, at %g",
@@ -359,7 +359,7 @@ func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantS
 
 	write(two)
 	reload(t, exporter, http.StatusOK)
-	exporter.log.wait(t, reloadedMessage)
+	exporter.waitForReload(t, 2, reloadedMessage)
 	good := scrape(t, exporter.url)
 	if clusters(good) != 2 || good[successful] != 1 || good[timestamp] <= before[timestamp] {
 		t.Errorf("after a valid file: %d clusters, successful %g, at %g",
@@ -372,8 +372,13 @@ func testReload(t *testing.T, reload func(t *testing.T, exporter *process, wantS
 	}
 }
 
-// What the log says if the name of the upstream's host cannot be resolved.
-const lookupFailedMessage = "can't be looked up"
+// What the log line says if the name of the upstream's host cannot be resolved.
+var lookupFailedFields = []string{
+	`msg="query failed" cluster=c query=up,`,
+	` reason=connection `,
+	`: lookup upstream.test`,
+	` hint="the host name cannot be resolved: is the host in url right?"`,
+}
 
 // If DNS fails, the page is there in time without gauges, the failure is counted and logged once,
 // and the scrape after the fault has every gauge again.
@@ -410,8 +415,13 @@ func TestDNSFailure(t *testing.T) {
 		requireUnreachable(t, p)
 	}
 	warnings := exporter.log.matching("level=warn")
-	if len(warnings) != 1 || !strings.Contains(warnings[0], lookupFailedMessage) {
-		t.Errorf("the warnings are %q, want one that contains %q", warnings, lookupFailedMessage)
+	if len(warnings) != 1 {
+		t.Fatalf("the warnings are %q, want one", warnings)
+	}
+	for _, want := range lookupFailedFields {
+		if !strings.Contains(warnings[0], want) {
+			t.Errorf("the warning lacks %q:\n%s", want, warnings[0])
+		}
 	}
 
 	names.set(host, true)
@@ -555,8 +565,60 @@ func startProcess(t *testing.T, args ...string) *process {
 		<-p.exited
 	})
 
-	p.url = p.log.waitForURL(t)
+	p.url = p.waitForURL(t)
 	return p
+}
+
+// logTimeout is how long a log line may take.
+const logTimeout = 10 * time.Second
+
+// waitForLines waits until the log has n lines that contain a word, and returns them.
+func (p *process) waitForLines(t *testing.T, n int, word string) []string {
+	t.Helper()
+
+	deadline := time.After(logTimeout)
+	for {
+		lines := p.log.matching(word)
+		if len(lines) >= n {
+			return lines
+		}
+		select {
+		case <-p.exited:
+			t.Fatalf("the exporter ended with %v, but %d lines contain %q, want %d:\n%s",
+				p.err, len(lines), word, n, p.log)
+		case <-deadline:
+			t.Fatalf("%d lines contain %q within %s, want %d:\n%s", len(lines), word, logTimeout, n, p.log)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// wait waits for a log line that contains a word, and returns it.
+func (p *process) wait(t *testing.T, word string) string {
+	t.Helper()
+	return p.waitForLines(t, 1, word)[0]
+}
+
+// waitForReload waits for the log line with the outcome of the nth reload, which must contain a
+// message.
+func (p *process) waitForReload(t *testing.T, n int, message string) {
+	t.Helper()
+
+	outcome := p.waitForLines(t, n, "reloaded")[n-1]
+	if !strings.Contains(outcome, message) {
+		t.Fatalf("the log has %q, want %s", outcome, message)
+	}
+}
+
+// waitForURL waits until the exporter listens, and returns its URL.
+func (p *process) waitForURL(t *testing.T) string {
+	t.Helper()
+
+	m := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(p.wait(t, `msg="Listening on"`))
+	if m == nil {
+		t.Fatalf("the exporter does not log its address:\n%s", p.log)
+	}
+	return "http://" + m[1]
 }
 
 func (p *process) signal(t *testing.T, signal os.Signal) {
@@ -584,7 +646,7 @@ func startInProcess(t *testing.T, args ...string) *process {
 		}
 	})
 
-	p.url = p.log.waitForURL(t)
+	p.url = p.waitForURL(t)
 	return p
 }
 
@@ -609,44 +671,15 @@ func (l *logLines) String() string {
 	return string(l.text)
 }
 
-// matching returns the lines that contain a word.
+// matching returns the complete lines that contain a word.
 func (l *logLines) matching(word string) []string {
 	var lines []string
 	for line := range strings.Lines(l.String()) {
-		if strings.Contains(line, word) {
+		if strings.Contains(line, word) && strings.HasSuffix(line, "\n") {
 			lines = append(lines, line)
 		}
 	}
 	return lines
-}
-
-// wait waits for a line that contains a word.
-func (l *logLines) wait(t *testing.T, word string) string {
-	t.Helper()
-
-	deadline := time.After(time.Minute)
-	for {
-		if lines := l.matching(word); len(lines) > 0 && strings.HasSuffix(lines[0], "\n") {
-			return lines[0]
-		}
-
-		select {
-		case <-deadline:
-			t.Fatalf("no line contains %q within a minute:\n%s", word, l)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-// waitForURL waits until the exporter listens, and returns its URL.
-func (l *logLines) waitForURL(t *testing.T) string {
-	t.Helper()
-
-	m := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(l.wait(t, `msg="Listening on"`))
-	if m == nil {
-		t.Fatalf("the exporter does not log its address:\n%s", l)
-	}
-	return "http://" + m[1]
 }
 
 // page is a metrics page: the value of each series by its name, with sorted labels.
