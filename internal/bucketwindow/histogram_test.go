@@ -95,8 +95,12 @@ func TestQuantile(t *testing.T) {
 			want:   2, ok: true,
 		},
 		{
-			name: "rank equal to a count, a bucket missing", phi: 0.9,
+			name: "rank equal to a count, the bucket below missing", phi: 0.9,
 			counts: [5]float64{nan, 90, 100, 100, 100},
+		},
+		{
+			name: "rank equal to a count, the bucket above missing", phi: 0.9,
+			counts: [5]float64{0, 90, nan, 100, 100},
 		},
 		{
 			name: "rank almost equal to a count, all buckets", phi: 0.9,
@@ -105,7 +109,7 @@ func TestQuantile(t *testing.T) {
 		},
 		{
 			name: "rank almost equal to a count, a bucket missing", phi: 0.9,
-			counts: [5]float64{nan, 90 + 1e-10, 100, 100, 100},
+			counts: [5]float64{0, 90 + 1e-10, nan, 100, 100},
 		},
 		{
 			name: "almost no observations in the bucket, all buckets", phi: 0.5,

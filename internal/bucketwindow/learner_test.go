@@ -220,6 +220,7 @@ func TestLearnWindow(t *testing.T) {
 func TestReadWindow(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
+		learned counts // If nil, medianAt3.
 		reading func(*bucketwindow.Reading)
 		want    float64
 		err     error
@@ -267,6 +268,12 @@ func TestReadWindow(t *testing.T) {
 			err: bucketwindow.ErrTooNarrow,
 		},
 		{
+			name:    "a bound is missing that does not matter now",
+			learned: counts{"1": 0, "2": 0, "4": 55, "8": 100, "32": 100, "+Inf": 100}, // Near 4: 8 is selected.
+			reading: func(r *bucketwindow.Reading) { r.Bounds = append(r.Bounds, "8") },
+			err:     bucketwindow.ErrTooNarrow,
+		},
+		{
 			name: "an unknown bound",
 			reading: func(r *bucketwindow.Reading) {
 				r.Replicas[""] = append(r.Replicas[""], counts{"3": 50}.samples()...)
@@ -291,7 +298,11 @@ func TestReadWindow(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			l := newLearner(nil)
 			targets := targetsNamed("t", 1)
-			learn(t, l, targets, medianAt3)
+			learned := tc.learned
+			if learned == nil {
+				learned = medianAt3
+			}
+			learn(t, l, targets, learned)
 
 			r := reading(targets[0], medianAt3.only(windowAt3...))
 			r.Bounds = slices.Clone(windowAt3)
