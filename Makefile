@@ -76,7 +76,7 @@ demo: build $(BIN)/prometheus ## Run six simulated stores, their Prometheus, the
 
 FUZZTIME ?= 3s
 fuzz: ## Run each fuzz target for FUZZTIME.
-	@set -e; for target in internal/storematch:FuzzMatchStores config:FuzzLoad internal/promqlexpr:FuzzOneOf internal/promqlexpr:FuzzTransform collector:FuzzQueries collector:FuzzQuantile internal/promapi:FuzzDecode internal/statuspage:FuzzPage; do \
+	@set -e; for target in internal/storematch:FuzzMatchStores config:FuzzLoad internal/promqlexpr:FuzzOneOf internal/promqlexpr:FuzzTransform collector:FuzzQueries internal/bucketwindow:FuzzQuantile internal/promapi:FuzzDecode internal/statuspage:FuzzPage; do \
 		echo "$$target $(FUZZTIME)"; $(GO) test -run '^$$' -fuzz "^$${target#*:}$$" -fuzztime $(FUZZTIME) ./$${target%:*}; done
 
 soak: build ## Inject random faults and reloads for SOAK (5m) and check every response to many scrapers.

@@ -93,6 +93,9 @@ func (s *run) queryUp(ctx context.Context) {
 // queryRest sends all other queries concurrently, and then queries targets again whose windows were
 // too narrow.
 func (s *run) queryRest(ctx context.Context) {
+	cheap, cancel := withShare(ctx, cheapShare)
+	defer cancel()
+
 	var group errgroup.Group
 	group.SetLimit(s.Concurrency) // Upstream's client limits requests too, but with a waiting goroutine for each.
 
@@ -103,8 +106,7 @@ func (s *run) queryRest(ctx context.Context) {
 			s.queryBuckets(ctx, &group, q, planned[q], s.Learners[q].ObserveDuration) // First: they take longest.
 		}
 	}
-	cancel := s.queryBatches(ctx, &group)
-	defer cancel()
+	s.queryBatches(ctx, cheap, &group)
 	_ = group.Wait() // Errors are part of the results.
 
 	retried := map[*gauge.Query][]bucketwindow.Batch{}
@@ -122,9 +124,9 @@ func (s *run) queryRest(ctx context.Context) {
 	}
 }
 
-// queryBatches sends the queries that are not for buckets.
-func (s *run) queryBatches(ctx context.Context, group *errgroup.Group) context.CancelFunc {
-	cheap, cancel := withShare(ctx, cheapShare)
+// queryBatches sends the queries that are not for buckets. The cheap context is that of
+// QueryStartTime.
+func (s *run) queryBatches(ctx, cheap context.Context, group *errgroup.Group) {
 	for i, b := range s.plan.batches {
 		for _, q := range s.Queries {
 			expression, ok := b.expressions[q]
@@ -142,8 +144,6 @@ func (s *run) queryBatches(ctx context.Context, group *errgroup.Group) context.C
 			})
 		}
 	}
-
-	return cancel
 }
 
 // queryBuckets sends the batches of a Buckets query and observes how long each takes.
