@@ -273,16 +273,16 @@ func TestStatusPage(t *testing.T) {
 
 // Texts of the status page.
 const (
-	healthyHeading  = "All well: %d stores of 1 cluster"
-	noTiKVText      = "Upstream has seen no TiKV: does it scrape TiKV, and does selector match?"
+	healthyHeading  = "No problems: %d stores of 1 cluster"
+	noTiKVText      = "Upstream has no TiKV targets: does it scrape TiKV, and does selector match?"
 	unreachableHint = "is it running, and is url right?"
 )
 
 var (
-	focusable        = []string{"a ask again", "a prod", "div Stores of prod", "summary Queries"}
-	unreachableTexts = []string{"No store is known, for upstream could not be asked", "does not answer"}
-	healthyDetails   = []string{"rate_window: 10s", "operator_store_test_leaders", "Region leaders.", "answered in"}
-	oneDownHeadings  = []string{"1 problem", "prod All well", "down 1 problem", "About this page"}
+	focusable        = []string{"a scrape again", "a prod", "div Stores of prod", "summary Queries"}
+	unreachableTexts = []string{"No stores are known, because upstream could not be queried for them.", " not responding"}
+	healthyDetails   = []string{"rate_window: 10s", "operator_store_test_leaders", "Region leaders.", "succeeded in"}
+	oneDownHeadings  = []string{"1 problem", "prod No problems", "down 1 problem", "About this page"}
 )
 
 // check holds what is true of every page.

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -28,8 +27,8 @@ var exampleGauges = []exampleGauge{
 		expr: `tikv_raftstore_region_count{type="region",$target}`,
 	},
 	{
-		cluster: "prod", name: "operator_store_leaders",
-		expr: `tikv_raftstore_region_count{type="leader",$target}`,
+		cluster: "prod", name: "operator_store_coprocessor_requests_per_second",
+		expr: `sum(rate(tikv_coprocessor_request_duration_seconds_count{$target}[1m]))`,
 	},
 	{
 		cluster: "prod", name: "operator_store_write_stall_seconds",
@@ -88,7 +87,7 @@ func TestCustomGauges(t *testing.T) {
   - {name: operator_store_qps, help: Mine., expr: x}
 `)
 		_, err := runCommand(t, "check-config", file)
-		const want = "line 5: operator_store_qps is built in, and keeps its help: remove help"
+		const want = "line 5: operator_store_qps is built in and keeps its help text: remove help"
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error is %v, want one that contains %q", err, want)
 		}
@@ -130,7 +129,7 @@ type customGaugeCase struct {
 	values  map[string]float64 // Gauges of store a.
 	absent  []string           // Gauges that store a must not have.
 	failed  string             // The query that fails.
-	message string             // Part of a log line.
+	warning *warning           // About the query that fails.
 }
 
 var customGaugeCases = []customGaugeCase{
@@ -140,7 +139,11 @@ var customGaugeCases = []customGaugeCase{
 		values:  map[string]float64{"operator_store_up": 1},
 		absent:  []string{"operator_store_test_regions"},
 		failed:  "operator_store_test_regions",
-		message: "the answer has several series, which sum by (job, instance) (...) would make one, for {job=",
+		warning: &warning{
+			msg: responseDropped, cluster: "prod", query: "operator_store_test_regions", reason: "response",
+			target: `{job="tikv", instance="a:20180"}`,
+			err:    `^the response has several series; sum by \(job, instance\) \(\.\.\.\) would make them one$`,
+		},
 	},
 	{
 		name: "an expression that fails removes only its gauge",
@@ -149,7 +152,7 @@ var customGaugeCases = []customGaugeCase{
 		values:  map[string]float64{"operator_store_up": 1},
 		absent:  []string{"operator_store_test_bad", "operator_store_test_regions"},
 		failed:  "operator_store_test_bad",
-		message: queryInLog("operator_store_test_bad") + ` of cluster \"prod\"`,
+		warning: &warning{msg: queryFailed, cluster: "prod", query: "operator_store_test_bad", reason: "query"},
 	},
 	{
 		name:    "a metric that does not exist is absent without a failure",
@@ -194,9 +197,7 @@ func (tc customGaugeCase) test(t *testing.T, upstream string) {
 			t.Errorf("%s is %v", series, success)
 		}
 	}
-	if tc.message != "" {
-		until(t, "the log line", func(context.Context) (bool, error) {
-			return len(exporter.log.matching(tc.message)) > 0, nil
-		})
+	if tc.warning != nil {
+		exporter.log.requireWarning(t, *tc.warning)
 	}
 }

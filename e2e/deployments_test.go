@@ -186,9 +186,10 @@ clusters:
 				t.Errorf("%s has %v", instance, of)
 			}
 		}
-		if lines := exporter.log.matching("unpaired", pair[0], "replica_labels"); len(lines) != 1 {
-			t.Errorf("the log has %q, want one line that names replica_labels", lines)
-		}
+		exporter.log.requireWarning(t, warning{
+			msg: noGauges, cluster: "unpaired", store: pair[0], reason: "ambiguous",
+			err: "^upstream has several targets with its job and instance: ", hint: "replica_labels",
+		})
 	})
 }
 

@@ -115,20 +115,20 @@ func doctorCases(t *testing.T) []doctorCase {
 		{
 			name:   "upstream does not scrape TiKV",
 			config: cluster(withoutTiKV.URL, ""),
-			want: `FAIL  targets .*no series of TiKV within the last 1h; it scrapes the jobs "node": ` +
-				`add each TiKV's status address, mostly port 20180, to its scrape_configs`,
+			want: `FAIL  targets .*no series of TiKV from the last 1h; it scrapes the jobs "node": ` +
+				`add the status address of each TiKV, usually port 20180, to its scrape_configs`,
 		},
 		{
 			name:   "selector matches nothing",
 			config: cluster(upstream.URL, "  selector: '{job=\"tidb\"}'\n"),
 			want: `FAIL  targets .*selector \{job="tidb"\} matches no TiKV; ` +
-				`without it upstream has 3 TiKV targets, with job "tikv": correct selector`,
+				`without it, upstream has 3 TiKV targets, with job "tikv": correct selector`,
 			fixed: cluster(upstream.URL, "  selector: '{job=\"tikv\"}'\n"),
 		},
 		{
 			name:   "selector requires a label that does not exist",
 			config: cluster(upstream.URL, "  selector: '{tidb_cluster=\"x\"}'\n"),
-			want: `FAIL  targets .*without it upstream has 3 TiKV targets, ` +
+			want: `FAIL  targets .*without it, upstream has 3 TiKV targets, ` +
 				`without the label tidb_cluster: correct selector`,
 			fixed: good,
 		},
@@ -136,8 +136,8 @@ func doctorCases(t *testing.T) []doctorCase {
 			name: "address matches no target",
 			config: cluster(upstream.URL,
 				"  stores: [{id: 1, address: \"tikv-1:20160\"}, {id: 3, address: \"tikv-3:20160\"}]\n"),
-			want: `FAIL  stores .*no target matches tikv-3:20160; ` +
-				`upstream has tikv-3\.tikv-peer:20180: set instance`,
+			want: `FAIL  stores .*no target matches "tikv-3:20160"; ` +
+				`upstream has "tikv-3\.tikv-peer:20180": set instance`,
 			fixed: cluster(upstream.URL, "  stores:\n"+
 				"  - {id: 1, address: \"tikv-1:20160\"}\n"+
 				"  - {id: 3, address: \"tikv-3:20160\", instance: \"tikv-3.tikv-peer:20180\"}\n"+
@@ -146,8 +146,8 @@ func doctorCases(t *testing.T) []doctorCase {
 		{
 			name:   "address is similar to no target",
 			config: cluster(upstream.URL, "  stores: [{id: 1, address: \"10.1.1.1:20160\"}]\n"),
-			want: `FAIL  stores .*no target matches 10\.1\.1\.1:20160; ` +
-				`upstream has, for no other store, new:20180, tikv-1:20180, tikv-3\.tikv-peer:20180: set instance`,
+			want: `FAIL  stores .*no target matches "10\.1\.1\.1:20160"; upstream has these targets without a store: ` +
+				`"new:20180", "tikv-1:20180", "tikv-3\.tikv-peer:20180": set instance`,
 		},
 		{
 			name:   "address matches two targets",
@@ -162,35 +162,35 @@ func doctorCases(t *testing.T) []doctorCase {
 			name:   "TiKV that is not configured",
 			config: cluster(upstream.URL, "  stores: [{id: 1, address: \"tikv-1:20160\"}]\n"),
 			warns:  true,
-			want:   `warn  stores .*not among stores: new:20180, tikv-3\.tikv-peer:20180: add them`,
+			want:   `warn  stores .*not in stores: "new:20180", "tikv-3\.tikv-peer:20180": add them`,
 			fixed:  good,
 		},
 		{
 			name:   "rate window of one scrape",
 			config: cluster(upstream.URL, "  rate_window: 1s\n"),
-			want:   `FAIL  rate_window .*TiKV is scraped every 1s, rate_window 1s sees one sample: set 4s`,
+			want:   `FAIL  rate_window .*TiKV is scraped every 1s, so a rate_window of 1s contains one sample: set it to 4s`,
 			fixed:  cluster(upstream.URL, "  rate_window: 4s\n"),
 		},
 		{
 			name:   "rate window of two scrapes",
 			config: cluster(upstream.URL, "  rate_window: 3s\n"),
 			warns:  true,
-			want:   `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: set 4s`,
+			want:   `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: set it to 4s`,
 			fixed:  cluster(upstream.URL, "  rate_window: 4s\n"),
 		},
 		{
 			name:   "range of one scrape in a custom gauge",
 			config: cluster(upstream.URL, customGauge("rate(process_cpu_seconds_total[1s])")),
 			want: `FAIL  rate_window .*TiKV is scraped every 1s, ` +
-				`the 1s in the expr of operator_store_x sees one sample: write 4s`,
+				`so a range of 1s in the expr of operator_store_x contains one sample: set it to 4s`,
 			fixed: cluster(upstream.URL, customGauge("rate(process_cpu_seconds_total[4s])")),
 		},
 		{
 			name:   "TiKV that does not export a metric",
 			config: cluster(old.URL, "  rate_window: 10s\n"),
 			warns:  true,
-			want: `warn  gauges .*operator_store_cpu_cores is absent: no tikv_server_cpu_cores_quota from old:20180: ` +
-				`no series \(TiKV before 5\.0\); metrics may name another expression for it`,
+			want: `warn  gauges .*operator_store_cpu_cores is absent for "old:20180": no series \(TiKV before 5\.0\): ` +
+				`upstream has no tikv_server_cpu_cores_quota: metrics can define another expression`,
 		},
 		{
 			name:   "one of two servers is down",
@@ -202,7 +202,7 @@ func doctorCases(t *testing.T) []doctorCase {
 		{
 			name:   "wrong clock",
 			config: cluster(ahead, ""),
-			want:   `warn  clock .*is off by (59s|1m0s) from the clock here: let both follow the same NTP servers`,
+			want:   `warn  clock .*differs from the local clock by (59s|1m0s): synchronize both with the same NTP servers`,
 		},
 		{
 			name:   "PD is down",

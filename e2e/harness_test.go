@@ -15,9 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -165,60 +163,6 @@ func requireNoRaces(t *testing.T, stderr string) {
 	if strings.Contains(stderr, "DATA RACE") {
 		t.Errorf("the race detector found a data race:\n%s", stderr)
 	}
-}
-
-// logLines keeps the lines written to it.
-type logLines struct {
-	mu      sync.Mutex
-	lines   []string
-	partial []byte
-}
-
-// Write implements io.Writer.
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-
-	l.partial = append(l.partial, p...)
-	for {
-		line, rest, found := bytes.Cut(l.partial, []byte("\n"))
-		if !found {
-			return len(p), nil
-		}
-		l.lines = append(l.lines, string(line))
-		l.partial = rest
-	}
-}
-
-// wait returns the submatches of the first line that matches pattern, once there is such a line.
-func (l *logLines) wait(t *testing.T, pattern string) []string {
-	t.Helper()
-
-	expression := regexp.MustCompile(pattern)
-	var found []string
-	until(t, "a log line that matches "+pattern, func(context.Context) (bool, error) {
-		for _, line := range l.matching() {
-			if found = expression.FindStringSubmatch(line); found != nil {
-				return true, nil
-			}
-		}
-		return false, fmt.Errorf("the log is\n%s", strings.Join(l.matching(), "\n"))
-	})
-	return found
-}
-
-// matching returns the lines that contain all of words.
-func (l *logLines) matching(words ...string) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-
-	var lines []string
-	for _, line := range l.lines {
-		if containsAll(line, words) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
 }
 
 func containsAll(s string, words []string) bool {

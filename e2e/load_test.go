@@ -71,8 +71,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	if scrapes.Load() < 10 {
 		t.Errorf("there were %d scrapes during a thousand reloads, want at least 10", scrapes.Load())
 	}
-	if warnings := exporter.log.matching("level=warn"); len(warnings) > 0 {
-		t.Errorf("the log has %q, want no warning", warnings)
+	if warnings := exporter.log.warnings(t); len(warnings) > 0 {
+		t.Errorf("the log has warnings, want none:\n%s", joinLines(warnings))
 	}
 }
 
@@ -194,7 +194,7 @@ func TestSIGTERM(t *testing.T) {
 	if err := exporter.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	exporter.log.wait(t, shutdownMessage)
+	exporter.log.waitFor(t, shutdownMessage)
 	close(gate)
 
 	<-done

@@ -97,35 +97,37 @@ clusters:
 type queryFailure struct {
 	reason  string // The label reason of the failure.
 	respond http.HandlerFunc
-	message string // Part of the log line.
+	err     string // A pattern of the cause in the log.
+	hint    string // A pattern of the hint in the log.
 }
 
 var queryFailures = []queryFailure{
 	{
 		reason:  "http",
 		respond: respondWith(http.StatusInternalServerError, "<html>out of order</html>"),
-		message: "500 Internal Server Error",
+		err:     ": 500 Internal Server Error: <html>out of order</html>$",
 	},
 	{
 		reason:  "timeout",
 		respond: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		message: timeoutMessage,
+		err:     timeoutMessage,
 	},
 	{
 		reason: "query",
 		respond: respondWith(http.StatusUnprocessableEntity,
 			`{"status":"error","errorType":"execution","error":"query processing would load too many samples"}`),
-		message: "too many samples",
+		err: "too many samples",
 	},
 	{
 		reason:  "connection",
 		respond: closeConnection,
-		message: "EOF",
+		err:     "EOF",
 	},
 	{
 		reason:  "response",
 		respond: respondWith(http.StatusOK, "<html>log in</html>"),
-		message: urlHint,
+		err:     malformedMessage,
+		hint:    urlHint,
 	},
 }
 
@@ -189,9 +191,9 @@ func testFailedQuery(t *testing.T, upstream string, stores int, q truth.Query, f
 		}
 	}
 	requireCounted(t, faulty, q, f.reason)
-	if lines := exporter.log.matching(f.message, queryInLog(q.Name), "level=warn"); len(lines) != 1 {
-		t.Errorf("the log has %q, want one line with the query and %q", lines, f.message)
-	}
+	exporter.log.requireWarning(t, warning{
+		msg: queryFailed, cluster: "c", query: q.Name, reason: f.reason, err: f.err, hint: f.hint,
+	})
 
 	broken.Store(false)
 	exporter.scrape(t).requireComplete(t, stores)

@@ -175,9 +175,7 @@ func TestUpstreamCertificateRotation(t *testing.T) {
 	if exporter.upstreamUp(t) != 0 {
 		t.Error("the exporter trusts a certificate that is not in its file")
 	}
-	if lines := exporter.log.matching("level=warn", "tls_config"); len(lines) == 0 {
-		t.Error("no warning has the hint to check tls_config")
-	}
+	exporter.log.requireWarning(t, warning{msg: queryFailed, reason: "connection", hint: "tls_config"})
 }
 
 // The exporter's own certificate and passwords take effect without a reload.
@@ -317,7 +315,7 @@ func testSecretsOfConfig(t *testing.T, config string) {
 			t.Errorf("the secret is in %s", text)
 		}
 	}
-	if len(exporter.log.matching("level=warn")) == 0 {
+	if len(exporter.log.warnings(t)) == 0 {
 		t.Error("the failure is not logged")
 	}
 }
@@ -343,34 +341,39 @@ func testSecretsOfWrongType(t *testing.T) {
 func testSecretsOfFailures(t *testing.T, other string) {
 	tokenURL := serve(t, respondWith(http.StatusUnauthorized, secret))
 	for _, tc := range []struct {
-		name    string
-		config  string
-		message string // Part of the log line.
+		name   string
+		config string
+		err    string // A pattern of the cause in the log.
+		hint   string // A pattern of the hint in the log.
 	}{
 		{
-			name:    "missing password file",
-			config:  "basic_auth: {username: u, password_file: nowhere}",
-			message: "nowhere",
+			name:   "missing password file",
+			config: "basic_auth: {username: u, password_file: nowhere}",
+			err:    "nowhere: no such file or directory$",
+			hint:   "secret and certificate files",
 		},
 		{
-			name:    "proxy that does not listen",
-			config:  "proxy_url: http://127.0.0.1:1",
-			message: "127.0.0.1:1",
+			name:   "proxy that does not listen",
+			config: "proxy_url: http://127.0.0.1:1",
+			err:    `: proxy: dial 127\.0\.0\.1:1: `,
+			hint:   "proxy_url",
 		},
 		{
-			name:    "OAuth2 server that refuses",
-			config:  "oauth2: {client_id: id, client_secret: " + secret + ", token_url: " + tokenURL + "}",
-			message: "token_url of oauth2 answers 401",
+			name:   "OAuth2 server that refuses",
+			config: "oauth2: {client_id: id, client_secret: " + secret + ", token_url: " + tokenURL + "}",
+			err:    ": the token_url of oauth2 returned 401 Unauthorized$",
+			hint:   "client_secret",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			exporter := startConfigured(t, clusterConfig(other, tc.config))
 			exporter.scrape(t)
-			lines := exporter.log.matching("level=warn", tc.message)
-			if len(lines) != 1 || strings.Contains(lines[0], secret) {
-				t.Errorf("the log has %q, want one warning with %q and without the secret",
-					exporter.log.matching("level=warn"), tc.message)
+			exporter.log.requireWarning(t, warning{
+				msg: queryFailed, cluster: "c", reason: "connection", err: tc.err, hint: tc.hint,
+			})
+			if lines := exporter.log.matching(secret); len(lines) > 0 {
+				t.Errorf("the log has the secret: %q", lines)
 			}
 		})
 	}
@@ -486,9 +489,10 @@ func TestStoreLimit(t *testing.T) {
 			t.Errorf("the limit was counted %g times, want %d", n, i+1)
 		}
 	}
-	if lines := exporter.log.matching("2 stores more than store_limit of 3"); len(lines) != 1 {
-		t.Errorf("the log has %q", exporter.log.matching("level=warn"))
-	}
+	exporter.log.requireWarning(t, warning{
+		msg: storesLeftOut, cluster: "c", reason: "limit",
+		err: "^there are 2 stores more than store_limit, 3$", hint: "raise store_limit$",
+	})
 }
 
 // The active server changes only if it fails and another does not.

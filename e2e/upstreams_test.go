@@ -28,7 +28,8 @@ type imitatedUpstream struct {
 	missing string
 	refuse  http.HandlerFunc
 	reason  string // The label reason of the failures.
-	message string // Part of the log line.
+	err     string // A pattern of the cause in the log.
+	hint    string // A pattern of the hint in the log.
 }
 
 var imitatedUpstreams = []imitatedUpstream{
@@ -38,8 +39,8 @@ var imitatedUpstreams = []imitatedUpstream{
 		refuse: respondWith(http.StatusInternalServerError, `{"status":"error","errorType":"internal","error":`+
 			`"expanding series: proxy Series(): rpc error: code = Unavailable `+
 			`desc = no such store: thanos-store:10901"}`),
-		reason:  "http",
-		message: "no such store",
+		reason: "http",
+		err:    "no such store: thanos-store:10901$",
 	},
 	{
 		section: "Mimir",
@@ -48,7 +49,7 @@ var imitatedUpstreams = []imitatedUpstream{
 		missing: "http_headers: {X-Scope-OrgID: {values: [tikv]}}",
 		refuse:  respondWith(http.StatusUnauthorized, "no org id\n"),
 		reason:  "http",
-		message: "401 Unauthorized: no org id",
+		err:     "401 Unauthorized: no org id$",
 	},
 	{
 		section: "Cortex",
@@ -57,7 +58,8 @@ var imitatedUpstreams = []imitatedUpstream{
 		missing: "/prometheus",
 		refuse:  respondWith(http.StatusNotFound, "404 page not found\n"),
 		reason:  "http",
-		message: urlHint,
+		err:     "404 Not Found: 404 page not found$",
+		hint:    urlHint,
 	},
 	{
 		section: "VictoriaMetrics",
@@ -65,8 +67,8 @@ var imitatedUpstreams = []imitatedUpstream{
 		refuse: respondWith(http.StatusUnprocessableEntity, `{"status":"error","errorType":"422","error":`+
 			`"error when executing query=\"x\" for (time=1, step=300000): `+
 			`cannot select more than -search.maxSamplesPerQuery=1000 samples"}`),
-		reason:  "query",
-		message: "maxSamplesPerQuery",
+		reason: "query",
+		err:    "maxSamplesPerQuery",
 	},
 }
 
@@ -120,9 +122,9 @@ func (u imitatedUpstream) test(t *testing.T) {
 	if len(failures) == 0 {
 		t.Errorf("no failure has the reason %s", u.reason)
 	}
-	if lines := exporter.log.matching("level=warn", u.message); len(lines) != 1 {
-		t.Errorf("the log has %q, want one warning with %q", exporter.log.matching("level=warn"), u.message)
-	}
+	exporter.log.requireWarning(t, warning{
+		msg: queryFailed, cluster: "prod", reason: u.reason, err: u.err, hint: u.hint,
+	})
 }
 
 var addressInExample = regexp.MustCompile(`http://[a-z-]+:[0-9]+`)

@@ -265,6 +265,7 @@ func (s *Store) write(w *bytes.Buffer) bool {
 	s.writeServer(w)
 	s.writeEngine(w)
 	s.writeRegions(w)
+	s.writeCoprocessor(w, t)
 	return true
 }
 
@@ -354,6 +355,18 @@ func (s *Store) writeRegions(w *bytes.Buffer) {
 	head(w, "tikv_raftstore_region_count", "gauge")
 	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"region\"} %d\n", 300*s.ID)
 	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"leader\"} %d\n", 100*s.ID)
+}
+
+// coprocessorBounds are the finite bounds of tikv_coprocessor_request_duration_seconds.
+var coprocessorBounds = []float64{0.001, 0.01, 0.1, 1}
+
+func (s *Store) writeCoprocessor(w *bytes.Buffer, t float64) {
+	head(w, "tikv_coprocessor_request_duration_seconds", "histogram")
+	for i, request := range []string{"select", "index", "analyze_table"} {
+		load := Load{Rate: float64(10 * (s.ID + i)), Median: 0.005, Shape: 2}
+		histogram(
+			w, "tikv_coprocessor_request_duration_seconds", fmt.Sprintf("req=%q,", request), load, coprocessorBounds, t)
+	}
 }
 
 func head(w *bytes.Buffer, name, kind string) {
