@@ -96,6 +96,7 @@ func browse(t *testing.T, screenshots string, visits ...visit) map[string]observ
 	if err := json.Unmarshal(output, &observations); err != nil {
 		t.Fatal(err)
 	}
+
 	return observations
 }
 
@@ -116,6 +117,7 @@ func startThreeStores(t *testing.T, seed uint64) (*fleet, string) {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL.Host = stack.Host(f.URL) },
 	})
 	url := strings.Replace(f.URL, "127.0.0.1", upstreamName, 1)
+
 	return f, fmt.Sprintf(`- name: prod
   upstream: {url: %s, proxy_url: %s}
   rate_window: 10s
@@ -176,6 +178,7 @@ func statusPages(t *testing.T) (healthy, oneDown, many, hostile, empty string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var instances []string
 	for i := range manyStores {
 		instances = append(instances, fmt.Sprintf("tikv-%d:20180", i))
@@ -197,6 +200,7 @@ func statusPages(t *testing.T) (healthy, oneDown, many, hostile, empty string) {
 `
 	const withPassword = "- name: down\n" +
 		"  upstream: {basic_auth: {username: u, password: " + secret + "}, url: http://%s}\n  rate_window: 10s\n"
+
 	return start(prod + custom), start(prod, fmt.Sprintf(withPassword, down)), start(cluster("fleet", fleet.URL)),
 		start(cluster("attacked", attacked.URL)), start(cluster("empty", withoutTargets.URL))
 }
@@ -280,9 +284,11 @@ const (
 
 var (
 	focusable        = []string{"a scrape again", "a prod", "div Stores of prod", "summary Queries"}
-	unreachableTexts = []string{"No stores are known, because upstream could not be queried for them.", " not responding"}
-	healthyDetails   = []string{"rate_window: 10s", "operator_store_test_leaders", "Region leaders.", "succeeded in"}
-	oneDownHeadings  = []string{"1 problem", "prod No problems", "down 1 problem", "About this page"}
+	unreachableTexts = []string{
+		"No stores are known, because upstream could not be queried for them.", " not responding",
+	}
+	healthyDetails  = []string{"rate_window: 10s", "operator_store_test_leaders", "Region leaders.", "succeeded in"}
+	oneDownHeadings = []string{"1 problem", "prod No problems", "down 1 problem", "About this page"}
 )
 
 // check holds what is true of every page.
@@ -308,6 +314,7 @@ func (o observation) check(t *testing.T, accessibility bool) {
 	if strings.Contains(o.Text+o.OpenedText, secret) {
 		t.Error("the page has a secret")
 	}
+
 	for header, want := range map[string]string{
 		"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store",
 	} {
@@ -339,6 +346,7 @@ func requireHealthyPage(t *testing.T, o observation) {
 	if !slices.ContainsFunc(o.Links, isLink) {
 		t.Errorf("the links to upstream are %q", o.Links)
 	}
+
 	for _, text := range healthyDetails {
 		if !strings.Contains(o.OpenedText, text) {
 			t.Errorf("the opened page lacks %q:\n%s", text, o.OpenedText)
@@ -380,6 +388,7 @@ func TestScreenshots(t *testing.T) {
 	names := []string{"status.png", "status-phone.png"}
 	if dir := os.Getenv("SCREENSHOTS"); dir != "" {
 		takeScreenshots(t, dir, names[0], names[1])
+
 		for _, name := range names {
 			reduceColors(t, filepath.Join(dir, name))
 		}
@@ -432,6 +441,7 @@ func reduceColors(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	count := map[color.Color]int{}
 	bounds := original.Bounds()
 	for y := range bounds.Dy() {

@@ -50,7 +50,8 @@ clusters:
 			incomplete: true,
 			want: []string{
 				`(?m)^prod +a:20180 +up `,
-				`(?m)^! query "targets" of cluster "down" failed: .* connection refused: is it running, and is url right\?$`,
+				`(?m)^! query "targets" of cluster "down" failed: .* connection refused: ` +
+					`is it running, and is url right\?$`,
 				`(?m)^2 stores of 2 clusters, 1 problem$`,
 			},
 		},
@@ -66,6 +67,7 @@ clusters:
 			if tc.incomplete != (err != nil) || err != nil && !strings.Contains(err.Error(), incompleteMessage) {
 				t.Errorf("the command ended with %v", err)
 			}
+
 			for _, want := range tc.want {
 				if !regexp.MustCompile(want).MatchString(out) {
 					t.Errorf("nothing matches %s in\n%s", want, out)

@@ -76,6 +76,7 @@ func TestCustomGauges(t *testing.T) {
 			}
 		}
 	})
+
 	for _, tc := range customGaugeCases {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, upstream.URL) })
 	}
@@ -107,6 +108,7 @@ func (g exampleGauge) check(t *testing.T, p page, upstream, store string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		for _, s := range result {
 			want = append(want, s.Value)
 		}
@@ -186,11 +188,13 @@ func (tc customGaugeCase) test(t *testing.T, upstream string) {
 			t.Errorf("%s is %v (present %v), want %v", gauge, got, ok, want)
 		}
 	}
+
 	for _, gauge := range tc.absent {
 		if got, ok := page[gauge+labels]; ok {
 			t.Errorf("%s is %v, want it absent", gauge, got)
 		}
 	}
+
 	for series, success := range page.with("operator_store_exporter_query_success{") {
 		failed := tc.failed != "" && labelsOf(series)["query"] == tc.failed
 		if failed != (success == 0) {

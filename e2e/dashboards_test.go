@@ -38,6 +38,7 @@ func dashboards(t *testing.T) map[string]dashboard {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("there are no dashboards, error %v", err)
 	}
+
 	all := map[string]dashboard{}
 	for _, file := range files {
 		name := filepath.Base(file)
@@ -88,6 +89,7 @@ func TestDashboards(t *testing.T) {
 		s, err := query(ctx, federation.URL, expression, "")
 		return len(s) == 1, err
 	})
+
 	known := map[string]bool{"up": true, "scrape_duration_seconds": true} // Prometheus adds these.
 	for series := range exporter.scrape(t) {
 		name, _, _ := strings.Cut(series, "{")
@@ -111,6 +113,7 @@ func TestDashboards(t *testing.T) {
 				t.Errorf("%s: no test checks the variable %s", file, v.Definition)
 			}
 		}
+
 		for _, p := range d.Panels {
 			for _, target := range p.Targets {
 				name := fmt.Sprintf("%s %s %s", file, p.Title, target.RefID)
@@ -118,6 +121,7 @@ func TestDashboards(t *testing.T) {
 			}
 		}
 	}
+
 	for _, r := range alertRules(t) {
 		t.Run("alert "+r.Alert, func(t *testing.T) {
 			requireKnownMetrics(t, known, r.Expr)
@@ -137,6 +141,7 @@ func requireKnownMetrics(t *testing.T, known map[string]bool, expression string)
 		t.Errorf("%s: %v", expression, err)
 		return
 	}
+
 	for _, m := range slices.Concat(parser.ExtractSelectors(root)...) {
 		if m.Name == "__name__" && !known[m.Value] {
 			t.Errorf("%s queries %s, which the exporter does not have", expression, m.Value)

@@ -46,6 +46,7 @@ func (d *deployments) addTiUP(t *testing.T) {
 
 	f := newFleet(t)
 	f.cluster.AddProcess("other")
+
 	labels := map[string]string{"tidb_cluster": "tiup"}
 	for i, store := range []struct{ host, port, statusPort string }{
 		{host: "10.0.0.1", port: "20160", statusPort: "20180"},
@@ -55,6 +56,7 @@ func (d *deployments) addTiUP(t *testing.T) {
 		address, instance := store.host+":"+store.port, store.host+":"+store.statusPort
 		f.addAs(stack.Target{Job: "tikv", Instance: instance, Labels: labels}, address, address, simulator.V7)
 		d.expect("tiup", strconv.Itoa(i+1), address, "tikv", instance, `tidb_cluster="tiup"`)
+
 		for job, instance := range map[string]string{
 			"tidb_port_probe":   instance,
 			"overwritten-nodes": store.host + ":9100",
@@ -73,6 +75,7 @@ func (d *deployments) addOperator(t *testing.T, namespace string, seed uint64) s
 	t.Helper()
 
 	f := newFleetWithSeed(t, seed)
+
 	job := namespace + "-basic-tikv"
 	labels := map[string]string{
 		"tidb_cluster": namespace + "-basic", "cluster": "basic",
@@ -92,6 +95,7 @@ func (d *deployments) addOperator(t *testing.T, namespace string, seed uint64) s
 		`"labels":[{"key":"engine","value":"tiflash"}]},"status":{}}`)
 	d.add(f)
 	body := fmt.Sprintf(`{"count":%d,"stores":[%s]}`, len(pd), strings.Join(pd, ","))
+
 	return serve(t, respondWith(http.StatusOK, body))
 }
 
@@ -107,6 +111,7 @@ func (d *deployments) addPair(t *testing.T) []string {
 		name := fmt.Sprintf("tikv%d", i)
 		instance := name + ":20180"
 		f.cluster.AddStore(name, name+":20160", simulator.V7)
+
 		for _, replica := range []string{"a", "b"} {
 			f.addTarget(stack.Target{
 				Job: "pair-" + replica, Instance: instance, Path: "/tikv/" + name,
@@ -202,6 +207,7 @@ func latestReplica(t *testing.T, upstream, instance, at string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	var replica string
 	var latest float64
 	for _, s := range result {
@@ -257,6 +263,7 @@ func (f *changingFleet) waitForStores(t *testing.T, what, keeps string, want ...
 		if err != nil {
 			return false, err
 		}
+
 		var got []string
 		for series, up := range p.with("operator_store_up{") {
 			l := labelsOf(series)

@@ -35,6 +35,7 @@ var checkLine = regexp.MustCompile(`(?m)^  (?:ok  |warn|FAIL)  (\S+)`)
 // The doctor command names each mistake, and its hint fixes it.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
+
 	checks := map[string]bool{}
 	for _, tc := range doctorCases(t) {
 		t.Run(tc.name, func(t *testing.T) {
@@ -42,6 +43,7 @@ func TestDoctor(t *testing.T) {
 			if (err == nil) != tc.warns {
 				t.Errorf("the command ended with %v", err)
 			}
+
 			for _, check := range checkLine.FindAllStringSubmatch(out, -1) {
 				checks[check[1]] = true
 			}
@@ -72,7 +74,9 @@ func doctorCases(t *testing.T) []doctorCase {
 		stack.Target{Job: "node", Instance: "tikv-1:9100", Address: stack.Host(nobody), Path: "/metrics"},
 		stack.Target{Job: "tikv", Instance: "dead:20180", Address: stack.Host(nobody), Path: "/metrics"})
 	old := startVersions(t, map[string]simulator.Version{"old": simulator.V4})
-	twins := startVersions(t, map[string]simulator.Version{"twin:20180": simulator.V7, "twin:20181": simulator.V7})
+	sharedHost := startVersions(t, map[string]simulator.Version{
+		"shared:20180": simulator.V7, "shared:20181": simulator.V7,
+	})
 	withoutTiKV := startWithoutTiKV(t)
 	locked := startLocked(t)
 	ahead := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -88,6 +92,7 @@ func doctorCases(t *testing.T) []doctorCase {
 		return fmt.Sprintf(format, password, url)
 	}
 	good := cluster(upstream.URL, "")
+
 	return []doctorCase{
 		{
 			name:   "nobody listens",
@@ -151,12 +156,12 @@ func doctorCases(t *testing.T) []doctorCase {
 		},
 		{
 			name:   "address matches two targets",
-			config: cluster(twins.URL, "  stores: [{id: 1, address: \"twin:20160\"}]\n"),
-			want: `FAIL  stores .*store "twin:20160" of cluster "prod" has no gauges: ` +
-				`.*instance="twin:20180".* and .*instance="twin:20181".*set its instance`,
-			fixed: cluster(twins.URL, "  stores:\n"+
-				"  - {id: 1, address: \"twin:20160\", instance: \"twin:20181\"}\n"+
-				"  - {id: 2, address: \"twin:20161\", instance: \"twin:20180\"}\n"),
+			config: cluster(sharedHost.URL, "  stores: [{id: 1, address: \"shared:20160\"}]\n"),
+			want: `FAIL  stores .*store "shared:20160" of cluster "prod" has no gauges: ` +
+				`.*instance="shared:20180".* and .*instance="shared:20181".*set its instance`,
+			fixed: cluster(sharedHost.URL, "  stores:\n"+
+				"  - {id: 1, address: \"shared:20160\", instance: \"shared:20181\"}\n"+
+				"  - {id: 2, address: \"shared:20161\", instance: \"shared:20180\"}\n"),
 		},
 		{
 			name:   "TiKV that is not configured",
@@ -168,8 +173,9 @@ func doctorCases(t *testing.T) []doctorCase {
 		{
 			name:   "rate window of one scrape",
 			config: cluster(upstream.URL, "  rate_window: 1s\n"),
-			want:   `FAIL  rate_window .*TiKV is scraped every 1s, so a rate_window of 1s contains one sample: set it to 4s`,
-			fixed:  cluster(upstream.URL, "  rate_window: 4s\n"),
+			want: `FAIL  rate_window .*TiKV is scraped every 1s, ` +
+				`so a rate_window of 1s contains one sample: set it to 4s`,
+			fixed: cluster(upstream.URL, "  rate_window: 4s\n"),
 		},
 		{
 			name:   "rate window of two scrapes",
@@ -189,8 +195,9 @@ func doctorCases(t *testing.T) []doctorCase {
 			name:   "TiKV that does not export a metric",
 			config: cluster(old.URL, "  rate_window: 10s\n"),
 			warns:  true,
-			want: `warn  gauges .*operator_store_cpu_cores is absent for "old:20180": no series \(TiKV before 5\.0\): ` +
-				`upstream has no tikv_server_cpu_cores_quota: metrics can define another expression`,
+			want: `warn  gauges .*operator_store_cpu_cores is absent for "old:20180": ` +
+				`no series \(TiKV before 5\.0\): upstream has no tikv_server_cpu_cores_quota: ` +
+				`metrics can define another expression`,
 		},
 		{
 			name:   "one of two servers is down",
@@ -202,7 +209,8 @@ func doctorCases(t *testing.T) []doctorCase {
 		{
 			name:   "wrong clock",
 			config: cluster(ahead, ""),
-			want:   `warn  clock .*differs from the local clock by (59s|1m0s): synchronize both with the same NTP servers`,
+			want: `warn  clock .*differs from the local clock by (59s|1m0s): ` +
+				`synchronize both with the same NTP servers`,
 		},
 		{
 			name:   "PD is down",

@@ -99,7 +99,7 @@ var brokenExamples = []brokenExample{
 		old: `{tidb_cluster="tidb-basic"}`, new: "tidb-basic",
 	},
 
-	{name: "section", check: "unit", file: unitFile, old: "[Install]", new: "[Instal]"},
+	{name: "section", check: "unit", file: unitFile, old: "[Install]", new: "[Installation]"},
 	{name: "key", check: "unit", file: unitFile, old: "ProtectHome=", new: "ProtectHomes="},
 	{name: "key of another section", check: "unit", file: unitFile, old: "WantedBy=", new: "ExecStart="},
 	{
@@ -146,6 +146,7 @@ var brokenExamples = []brokenExample{
 
 func TestExamples(t *testing.T) {
 	t.Parallel()
+
 	for name, check := range exampleChecks {
 		t.Run(name, func(t *testing.T) {
 			if err := check(t, exampleFiles(t)); err != nil {
@@ -153,6 +154,7 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
+
 	for _, b := range brokenExamples {
 		t.Run("broken "+b.check+"/"+b.name, func(t *testing.T) { b.test(t) })
 	}
@@ -161,6 +163,7 @@ func TestExamples(t *testing.T) {
 		t.Log("systemd-analyze is not installed: systemd itself did not check the unit")
 		return
 	}
+
 	for _, b := range []brokenExample{
 		{
 			name: "group of system calls", check: "unit", file: unitFile,
@@ -195,6 +198,7 @@ func argsIn(content string, programs ...string) ([][]string, error) {
 				name = n.Content[i+1].Value
 			}
 		}
+
 		for i, child := range n.Content {
 			childName := name
 			if isMapping && i%2 == 1 {
@@ -254,23 +258,27 @@ func checkFlags(t *testing.T, files map[string]string) error {
 		if err != nil || len(args) != 1 {
 			mistakes = append(mistakes, err, fmt.Errorf("%s starts %d exporters, want 1", file, len(args)))
 		}
+
 		for _, a := range args {
 			if err := checkArgs(t, a); err != nil {
 				mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
 			}
 		}
 	}
+
 	for file, want := range map[string]int{unitFile: 2, unitFlagsFile: 1} {
 		lines := argsVariable.FindAllStringSubmatch(files[file], -1)
 		if len(lines) != want {
 			mistakes = append(mistakes, fmt.Errorf("%s has %d command lines, want %d", file, len(lines), want))
 		}
+
 		for _, m := range lines {
 			if err := checkArgs(t, strings.Fields(m[1])); err != nil {
 				mistakes = append(mistakes, fmt.Errorf("%s: %w", file, err))
 			}
 		}
 	}
+
 	return errors.Join(append(mistakes, checkDefaults(t, files))...)
 }
 
@@ -291,6 +299,7 @@ func checkDefaults(t *testing.T, files map[string]string) error {
 	if err != nil {
 		return err
 	}
+
 	for file, want := range map[string]string{
 		"Dockerfile":                  "\nEXPOSE " + port + "\n",
 		"examples/kubernetes_test.go": "exporterPort = " + port + "\n",
@@ -299,6 +308,7 @@ func checkDefaults(t *testing.T, files map[string]string) error {
 			mistakes = append(mistakes, fmt.Errorf("%s does not have the port %s", file, port))
 		}
 	}
+
 	return errors.Join(mistakes...)
 }
 
@@ -341,6 +351,7 @@ func checkPrometheusServers(t *testing.T, files map[string]string) error {
 	if err != nil {
 		return err
 	}
+
 	var mistakes []error
 	for file, want := range map[string]int{sidecarFile: 1, composeFile: 2} {
 		args, err := argsIn(files[file], "prometheus", "upstream", "federation")
@@ -348,6 +359,7 @@ func checkPrometheusServers(t *testing.T, files map[string]string) error {
 			err = errors.Join(err, fmt.Errorf("%s starts %d Prometheus servers, want %d", file, len(args), want))
 			mistakes = append(mistakes, err)
 		}
+
 		for _, arg := range slices.Concat(args...) {
 			flag, _, _ := strings.Cut(arg, "=")
 			if !regexp.MustCompile(`(?m)^\s+` + regexp.QuoteMeta(flag) + `=`).Match(help) {
@@ -363,6 +375,7 @@ func checkPrometheusServers(t *testing.T, files map[string]string) error {
 	} {
 		mistakes = append(mistakes, checkTargets(file, content), lintPrometheusConfig(t, file, content))
 	}
+
 	return errors.Join(mistakes...)
 }
 
@@ -410,6 +423,7 @@ func checkTargets(file, content string) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -478,11 +492,13 @@ func checkUnit(t *testing.T, files map[string]string) error {
 			values[key] = value
 		}
 	}
+
 	for key, want := range unitValues {
 		if got, ok := values[key]; got != want || !ok {
 			mistakes = append(mistakes, fmt.Errorf("%s: %s is %q, want %q", unitFile, key, got, want))
 		}
 	}
+
 	for file, references := range unitReferences {
 		for _, text := range references {
 			if !strings.Contains(files[file], text) {
@@ -490,6 +506,7 @@ func checkUnit(t *testing.T, files map[string]string) error {
 			}
 		}
 	}
+
 	return errors.Join(append(mistakes, verifyUnit(t, files[unitFile]))...)
 }
 
@@ -499,7 +516,7 @@ func verifyUnit(t *testing.T, content string) error {
 
 	systemd, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // Only systemd itself can verify a unit.
 	}
 	unit := filepath.Join(t.TempDir(), filepath.Base(unitFile))
 	runnable := strings.ReplaceAll(content, "/usr/local/bin/"+program, "/bin/true")

@@ -561,6 +561,7 @@ const faultStores = 2
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	upstream := startFleet(t, faultStores)
+
 	run := func(mechanism, name string, f fault) {
 		t.Run(mechanism+"/"+name, func(t *testing.T) {
 			t.Parallel()
@@ -570,18 +571,23 @@ func TestFaults(t *testing.T) {
 	for _, f := range networkFaults {
 		run("network", f.name, f.fault())
 	}
+
 	for _, f := range responseFaults {
 		run("response", f.name, f.fault())
 	}
+
 	for _, f := range bodyFaults {
 		run("body", f.name, f.fault())
 	}
+
 	for _, f := range vectorFaults {
 		run("vector", f.name, f.fault())
 	}
+
 	for _, f := range storeFaults {
 		run("store", f.name, f.fault())
 	}
+
 	for _, f := range harmlessPeculiarities {
 		run("harmless", f.name, f.fault())
 	}
@@ -589,16 +595,19 @@ func TestFaults(t *testing.T) {
 
 func testFault(t *testing.T, upstream string, f fault) {
 	n := newNetwork(t, upstream, f.tls)
+
 	config := fmt.Sprintf("clusters:\n- name: c\n  upstream:\n    url: %s\n    %s\n    %s\n", n.url, n.config, f.config)
 	exporter := startConfigured(t, config, "--discovery.interval=1h")
 	exporter.scrape(t).requireComplete(t, faultStores)
 
-	// A short timeout is for faults that last until it. All others would fail by it on a busy machine.
+	// A short timeout is for faults that last until it. All others would fail by it on a busy
+	// machine.
 	timeout := 5 * time.Second
 	if f.want.reason == "timeout" {
 		timeout = 2 * time.Second
 	}
 	f.inject(t, n)
+
 	for range 2 {
 		f.want.check(t, scrapeInTime(t, exporter, timeout))
 	}
@@ -637,6 +646,7 @@ func (o outcome) check(t *testing.T, p page) {
 			}
 		}
 	}
+
 	for gauge, want := range o.values {
 		if got := p[gaugeOfStore(gauge, 0)]; got != want {
 			t.Errorf("%s is %g, want %g", gauge, got, want)
@@ -647,6 +657,7 @@ func (o outcome) check(t *testing.T, p page) {
 	if o.reason != "" {
 		wantReasons[o.reason] = true
 	}
+
 	for series, n := range p.with("operator_store_exporter_query_failures_total{") {
 		if n == 0 {
 			continue
@@ -679,7 +690,8 @@ func (o outcome) checkLog(t *testing.T, log *logLines) {
 	}
 
 	want := warning{
-		msg: queryFailed, cluster: "c", query: cmp.Or(o.failed, scrapeQueries), reason: o.reason, err: o.err, hint: o.hint,
+		msg: queryFailed, cluster: "c", query: cmp.Or(o.failed, scrapeQueries),
+		reason: o.reason, err: o.err, hint: o.hint,
 	}
 	if o.firstStoreOnly {
 		want.msg, want.target = responseDropped, `{job="tikv", instance="tikv-0:20180"}`
@@ -727,6 +739,7 @@ func (c *change) concerns(r *http.Request) bool {
 	if c.query == "" {
 		return true
 	}
+
 	for _, q := range truth.Queries {
 		if q.Name == c.query {
 			return strings.Contains(expressionOf(r.Form), q.Mark)
@@ -759,6 +772,7 @@ func newNetwork(t *testing.T, upstream string, useTLS bool) *network {
 		behind.CloseClientConnections()
 		behind.Close()
 	})
+
 	return n
 }
 
@@ -875,6 +889,7 @@ func forward(r *http.Request, upstream string, ahead int64) (status int, body []
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+
 	return resp.StatusCode, body
 }
 
@@ -937,6 +952,7 @@ func setBuckets(counts ...string) func([]sample) []sample {
 		if len(all) == 0 || !all[0].ofFirstStore() {
 			return all
 		}
+
 		first := all[0]
 		changed := slices.DeleteFunc(all, sample.ofFirstStore)
 		for i := 0; i < len(counts); i += 2 {

@@ -97,6 +97,7 @@ var upstreamKinds = []upstreamKind{
 // store.
 func TestFederation(t *testing.T) {
 	t.Parallel()
+
 	for _, kind := range upstreamKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -108,6 +109,7 @@ func TestFederation(t *testing.T) {
 func testFederation(t *testing.T, kind upstreamKind) {
 	f := newFleet(t)
 	upstream, subjects := startFaultyFleet(t, f, kind)
+
 	var stores strings.Builder
 	for _, s := range fleetStores {
 		fmt.Fprintf(&stores, "  - {id: %d, address: %q}\n", s.id, s.address())
@@ -118,7 +120,7 @@ clusters:
   upstream: {url: %[1]q}
   rate_window: 10s
   stores:
-%[2]s  - {id: 13, address: "twin:20160"}
+%[2]s  - {id: 13, address: "shared:20160"}
   - {id: 14, address: "unknown:20160"}
 - name: discovered
   upstream: {url: %[1]q}
@@ -146,15 +148,15 @@ clusters:
 		}
 	})
 	t.Run("a store that matches two targets has no gauges, and the log names both", func(t *testing.T) {
-		if of := gauges.of("configured", "twin:20160"); len(of) > 0 {
+		if of := gauges.of("configured", "shared:20160"); len(of) > 0 {
 			t.Errorf("the store has %v", of)
 		}
 		if v := gauges.own("operator_store_exporter_query_failures_total", "configured", "reason", "ambiguous"); v < 1 {
 			t.Errorf("%g ambiguous stores were counted, want at least 1", v)
 		}
 		exporter.log.requireWarning(t, warning{
-			msg: noGauges, cluster: "configured", store: "twin:20160", reason: "ambiguous",
-			err:  `instance="twin:20180".* and .*instance="twin:20181"`,
+			msg: noGauges, cluster: "configured", store: "shared:20160", reason: "ambiguous",
+			err:  `instance="shared:20180".* and .*instance="shared:20181"`,
 			hint: "^set its instance, or ",
 		})
 	})
@@ -181,6 +183,7 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 	var subjects []subject
 	var faults []func()
 	f.cluster.AddProcess("other")
+
 	for _, s := range fleetStores {
 		target := s.target()
 		store := f.addAs(target, s.host, s.address(), s.version)
@@ -194,8 +197,8 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 	}
 	// A probe whose instance is that of the TiKV that it probes.
 	f.addTarget(stack.Target{Job: "tidb_port_probe", Instance: "tikv-1:20180", Path: "/process/other"})
-	// Two TiKVs on one host: the port of the store does not tell which of them it is.
-	for _, instance := range []string{"twin:20180", "twin:20181"} {
+	// Two TiKVs on one host: the port of the store does not show which of them it is.
+	for _, instance := range []string{"shared:20180", "shared:20181"} {
 		f.add(instance, simulator.V7)
 	}
 
@@ -205,6 +208,7 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 	}
 	t.Cleanup(func() { _ = upstream.Kill() })
 	waitForRates(t, upstream.URL, f.stores) // Before the faults, upstream has scraped every store.
+
 	for _, fault := range faults {
 		fault()
 	}
@@ -214,6 +218,7 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 		s, err := query(ctx, upstream.URL, expression, "")
 		return len(s) == 1, err
 	})
+
 	return upstream, subjects
 }
 
@@ -250,10 +255,11 @@ func requireSimulated(t *testing.T, gauges map[string]float64, store string, wan
 func requireDiscovered(t *testing.T, gauges federated) {
 	t.Helper()
 
-	instances := []string{"twin:20180", "twin:20181"}
+	instances := []string{"shared:20180", "shared:20181"}
 	for _, s := range fleetStores {
 		instances = append(instances, s.target().Instance)
 	}
+
 	for _, instance := range instances {
 		stopped := instance == "stopped:20180"
 		if qps, ok := gauges.value("operator_store_qps", "discovered", instance); ok == stopped {
@@ -399,5 +405,6 @@ func compare(t *testing.T, gauges federated, upstream string, tolerance float64,
 		}
 	}
 	slices.Sort(differences)
+
 	return differences
 }

@@ -60,12 +60,12 @@ func newFleetWithSeed(t *testing.T, seed uint64) *fleet {
 
 // add adds a store with its target. The job of the target is tikv and its instance NAME:20180, or
 // NAME if that has a port.
-func (f *fleet) add(name string, version simulator.Version) *simulator.Store {
+func (f *fleet) add(name string, version simulator.Version) {
 	target := stack.Target{Job: "tikv", Instance: name, Path: "/tikv/" + name}
 	if !strings.Contains(name, ":") {
 		target.Instance += ":20180"
 	}
-	return f.addAs(target, name, name+":20160", version)
+	f.addAs(target, name, name+":20160", version)
 }
 
 // addAs adds a store with an address and a target.
@@ -133,6 +133,7 @@ func startVersions(t *testing.T, versions map[string]simulator.Version, others .
 	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		f.add(name, versions[name])
 	}
+
 	for _, target := range others {
 		f.addTarget(target)
 	}
@@ -272,5 +273,6 @@ func newCertificate(t *testing.T) certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
+
 	return c
 }

@@ -38,6 +38,7 @@ func TestReloadUnderLoad(t *testing.T) {
 
 	file := writeFile(t, "config.yml", configs[0])
 	exporter := startExporter(t, "--config.file="+file, "--web.enable-lifecycle", "--discovery.interval=50ms")
+
 	var done atomic.Bool
 	var scrapes atomic.Int64
 	var scrapers sync.WaitGroup
@@ -140,6 +141,7 @@ func TestNoLeaks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+
 		switch {
 		case i >= 150 && i < 250:
 			early.keepLowest(p, heap, goroutines)

@@ -102,6 +102,7 @@ func (l *logLines) parse(t *testing.T) []logLine {
 		if !strings.HasPrefix(text, "level=") {
 			continue // It is of the Go runtime or the race detector.
 		}
+
 		line := logLine{}
 		decoder := logfmt.NewDecoder(strings.NewReader(text))
 		for decoder.ScanRecord() {
@@ -114,6 +115,7 @@ func (l *logLines) parse(t *testing.T) []logLine {
 		}
 		lines = append(lines, line)
 	}
+
 	return lines
 }
 
@@ -148,6 +150,7 @@ func (l *logLines) requireOnlyWarning(t *testing.T, want warning) {
 	if len(lines) != 1 {
 		t.Errorf("the log has %d warnings, want one:\n%s", len(lines), joinLines(lines))
 	}
+
 	for _, line := range lines {
 		if differences := want.differences(line); len(differences) > 0 {
 			t.Errorf("the warning\n%s\nis not as wanted:\n%s", line, strings.Join(differences, "\n"))
@@ -155,7 +158,8 @@ func (l *logLines) requireOnlyWarning(t *testing.T, want warning) {
 	}
 }
 
-// requireWarning fails the test unless the log has exactly one warning as wanted, next to any others.
+// requireWarning fails the test unless the log has exactly one warning as wanted, next to any
+// others.
 func (l *logLines) requireWarning(t *testing.T, want warning) {
 	t.Helper()
 
@@ -215,6 +219,7 @@ func (w warning) differences(line logLine) []string {
 			differences = append(differences, fmt.Sprintf("%s is %q, want %q", key, line[key], want))
 		}
 	}
+
 	for key, pattern := range map[string]string{"err": w.err, "hint": w.hint} {
 		if !regexp.MustCompile(pattern).MatchString(line[key]) {
 			differences = append(differences, fmt.Sprintf("%s is %q, want it to match %s", key, line[key], pattern))

@@ -60,6 +60,7 @@ func checkPrometheusConfiguration(t *testing.T, content string) {
 // promtool accepts the configurations and rules of Prometheus in the documentation.
 func TestDocumentedPrometheusFiles(t *testing.T) {
 	t.Parallel()
+
 	for _, file := range []string{"README.md", "docs/configuration.md", "docs/upstreams.md", "docs/migrating.md"} {
 		for i, block := range doctest.CodeBlocks(doctest.Read(t, file), "yaml") {
 			t.Run(fmt.Sprintf("%s %d", file, i), func(t *testing.T) {
@@ -100,6 +101,7 @@ func requireDocumentedMetrics(t *testing.T, content string) {
 			if err != nil {
 				t.Fatal(err)
 			}
+
 			for _, m := range slices.Concat(parser.ExtractSelectors(root)...) {
 				if m.Name == "__name__" && m.Value != "up" && !strings.Contains(document, "`"+m.Value+"`") {
 					t.Errorf("%s queries %s, which docs/metrics.md lacks", r.Expr, m.Value)
@@ -112,6 +114,7 @@ func requireDocumentedMetrics(t *testing.T, content string) {
 // promtool accepts the names and help texts on the metrics page, which has each gauge.
 func TestMetricsPage(t *testing.T) {
 	t.Parallel()
+
 	upstream := startFleet(t, 2)
 	exporter := startExporter(t, "--upstream.url="+upstream.URL)
 	for _, path := range []string{"/metrics", "/metrics?cluster=default"} {
@@ -126,6 +129,7 @@ func TestMetricsPage(t *testing.T) {
 		if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("promtool check metrics on %s: %v\n%s", path, err, out)
 		}
+
 		for _, name := range truth.Names() {
 			if !bytes.Contains(body, []byte("# TYPE "+name+" gauge\n")) {
 				t.Errorf("%s lacks %s", path, name)
@@ -140,6 +144,7 @@ func TestMetricsPage(t *testing.T) {
 // docs/metrics.md lists exactly the metrics that the exporter has about itself.
 func TestMetricsDocument(t *testing.T) {
 	t.Parallel()
+
 	exporter := startExporter(t, "--upstream.url=http://127.0.0.1:1")
 	own := map[string]bool{ // These appear after responses of upstream and PD.
 		"operator_store_exporter_evaluation_timestamp_seconds": true,
@@ -150,6 +155,7 @@ func TestMetricsDocument(t *testing.T) {
 		name, _, _ := strings.Cut(series, "{")
 		own[name] = true
 	}
+
 	var actual []string
 	for name := range own {
 		actual = append(actual, name)

@@ -62,6 +62,7 @@ func requestsOfScrape(t *testing.T, upstream string, n int, bucketWindows bool) 
 	t.Helper()
 
 	p := startProxy(t, upstream, nil)
+
 	var stores strings.Builder
 	for i := range n {
 		fmt.Fprintf(&stores, "  - {id: %d, address: 'tikv-%d:20160'}\n", i+1, i)
@@ -80,6 +81,7 @@ clusters:
 	}
 
 	exporter.scrape(t).requireComplete(t, n)
+
 	requests := p.takeRequests()
 	times := map[string]int{}
 	for _, form := range requests {
@@ -90,6 +92,7 @@ clusters:
 	if len(times) != 2 || times[""] != 1 {
 		t.Errorf("the queries by evaluation time are %v, want one without a time and all others with the same", times)
 	}
+
 	return requests
 }
 
@@ -135,12 +138,14 @@ var queryFailures = []queryFailure{
 // after the fault.
 func TestFailedQuery(t *testing.T) {
 	t.Parallel()
+
 	const stores = 3
 	upstream := startFleet(t, stores)
 	for _, q := range truth.Queries {
 		if q.Optional {
 			continue
 		}
+
 		for _, f := range queryFailures {
 			t.Run(q.Name+" "+f.reason, func(t *testing.T) {
 				t.Parallel()
@@ -181,6 +186,7 @@ func testFailedQuery(t *testing.T, upstream string, stores int, q truth.Query, f
 		})
 	}
 	requireOnlyGaugesOf(t, healthy, faulty, q.Name)
+
 	for series, want := range map[string]float64{
 		`operator_store_exporter_upstream_up{cluster="c"}`: 0,
 		`operator_store_exporter_stores{cluster="c"}`:      float64(stores),
@@ -231,6 +237,7 @@ func requireCounted(t *testing.T, p page, q truth.Query, reason string) {
 	}
 
 	const format = `operator_store_exporter_query_failures_total{cluster="c", query=%q, reason=%q}`
+
 	counted := fmt.Sprintf(format, q.Name, reason)
 	for series, n := range p.with("operator_store_exporter_query_failures_total{") {
 		switch {
@@ -248,6 +255,7 @@ func requireCounted(t *testing.T, p page, q truth.Query, reason string) {
 func TestStoresAppearWithTheirNames(t *testing.T) {
 	t.Parallel()
 	const stores = 3
+
 	upstream := startFleet(t, stores)
 	for _, tc := range []struct {
 		name    string

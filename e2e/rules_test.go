@@ -131,6 +131,7 @@ func (r rule) compare(t *testing.T, p page, upstream string) (values int, differ
 	if len(result) != len(exposed) {
 		differences = append(differences, fmt.Sprintf("%s: the rule has %v, the page %v", r.Record, result, exposed))
 	}
+
 	for _, s := range result {
 		const format = `%s{address=%q, cluster=%q, store_id=""}`
 		series := fmt.Sprintf(format, r.Record, s.Labels["address"], r.Labels["cluster"])
@@ -139,6 +140,7 @@ func (r rule) compare(t *testing.T, p page, upstream string) (values int, differ
 				"%s: the rule has %v, the page %v of %v", series, s.Value, v, exposed))
 		}
 	}
+
 	return len(result), differences
 }
 

@@ -82,6 +82,7 @@ func benchmarkScrape(b *testing.B, stores int) {
 		b.Fatal(err)
 	}
 	defer exporter.Close()
+
 	for range 3 { // The exporter learns the bucket windows, and replay learns the responses.
 		if _, err := exporter.Scrape(b.Context()); err != nil {
 			b.Fatal(err)
@@ -89,6 +90,7 @@ func benchmarkScrape(b *testing.B, stores int) {
 	}
 
 	b.ReportAllocs()
+
 	for b.Loop() {
 		scrape, err := exporter.Scrape(b.Context())
 		if err != nil {
@@ -109,6 +111,7 @@ func encode(scrape prometheus.Collector) error {
 	if err != nil {
 		return err
 	}
+
 	encoder := expfmt.NewEncoder(io.Discard, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, f := range families {
 		if err := encoder.Encode(f); err != nil {

@@ -39,6 +39,7 @@ func clusterConfig(url string, fields ...string) string {
 // If a secret and the file that has it change, the next scrape succeeds without a reload.
 func TestSecretRotation(t *testing.T) {
 	t.Parallel()
+
 	for _, tc := range []struct {
 		name   string
 		config string
@@ -205,6 +206,7 @@ func TestWebConfigRotation(t *testing.T) {
 	if serial() == before {
 		t.Error("the exporter still presents the old certificate")
 	}
+
 	secure := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}}
@@ -259,6 +261,7 @@ func testSecretsOfConfigs(t *testing.T, other string) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"access_token":%q,"token_type":"Bearer","expires_in":3600}`, secret)
 	}))
+
 	configs := map[string][]string{
 		"basic auth":   {"basic_auth: {username: u, password: " + secret + "}"},
 		"credentials":  {"authorization: {credentials: " + secret + "}"},
@@ -382,6 +385,7 @@ func testSecretsOfFailures(t *testing.T, other string) {
 // Requests that no scraper sends end their connection and do not disturb others.
 func TestRequestLimits(t *testing.T) {
 	t.Parallel()
+
 	upstream := serve(t, oracle.Oracle{Stores: 1})
 	exporter := startExporter(t, "--upstream.url="+upstream, "--web.max-requests=2")
 	for _, tc := range []struct {
@@ -498,6 +502,7 @@ func TestStoreLimit(t *testing.T) {
 // The active server changes only if it fails and another does not.
 func TestFailover(t *testing.T) {
 	t.Parallel()
+
 	var down [2]atomic.Bool
 	var urls []string
 	for i := range down {
@@ -530,6 +535,7 @@ func TestFailover(t *testing.T) {
 		if up := page[`operator_store_exporter_upstream_up{cluster="c"}`]; up != step.up {
 			t.Errorf("%s: upstream_up is %g, want %g", step.what, up, step.up)
 		}
+
 		for i, url := range urls {
 			want := 0.0
 			if i == step.active {

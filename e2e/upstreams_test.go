@@ -85,6 +85,7 @@ func (u imitatedUpstream) hasParam(r *http.Request) bool {
 
 func TestOtherUpstreams(t *testing.T) {
 	t.Parallel()
+
 	for _, u := range imitatedUpstreams {
 		t.Run(u.section, func(t *testing.T) {
 			t.Parallel()

@@ -53,6 +53,7 @@ var actionInputs = map[string]map[string]string{
 // The workflows run .ci/run and make release, with no more permissions and time than that takes.
 func TestWorkflows(t *testing.T) {
 	t.Parallel()
+
 	for file, want := range workflowCommands {
 		t.Run(file, func(t *testing.T) {
 			content := doctest.Read(t, file)
@@ -94,11 +95,13 @@ func (w workflow) check(t *testing.T, wantCommands []string) {
 	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
 		t.Errorf("the permissions are %v, want only contents: read", w.Permissions)
 	}
+
 	var commands []string
 	for name, job := range w.Jobs {
 		if job.Timeout <= 0 {
 			t.Errorf("job %s has no timeout", name)
 		}
+
 		for _, step := range job.Steps {
 			step.check(t)
 			if step.Run != "" {
@@ -122,6 +125,7 @@ func (s workflowStep) check(t *testing.T) {
 	if strings.HasPrefix(s.Run, "gh ") && s.Env["GH_TOKEN"] == "" {
 		t.Errorf("%q has no GH_TOKEN", s.Run)
 	}
+
 	action, _, _ := strings.Cut(s.Uses, "@")
 	for key, want := range actionInputs[action] {
 		if s.With[key] != want {

@@ -93,6 +93,7 @@ federation Prometheus  %s/api/v1/query?query=operator_store_qps
 		return err
 	}
 	fmt.Fprintln(out, "\nStopping.")
+
 	return nil
 }
 
@@ -102,6 +103,7 @@ func (d *demo) start(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+
 	cluster := simulator.NewCluster(uint64(time.Now().Unix()))
 	var targets []stack.Target
 	for i := range stores {
@@ -111,6 +113,7 @@ func (d *demo) start(ctx context.Context, dir string) error {
 			Job: "tikv", Instance: name + ":20180", Address: listener.Addr().String(), Path: "/tikv/" + name,
 		})
 	}
+
 	pages := &http.Server{Handler: cluster, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = pages.Serve(listener) }()
 
@@ -128,6 +131,7 @@ func (d *demo) start(ctx context.Context, dir string) error {
 	d.federation, err = stack.Prometheus(
 		ctx, "the federation Prometheus", d.prometheusBinary, filepath.Join(dir, "federation"), scrapeInterval,
 		[]stack.Target{target})
+
 	return err
 }
 
@@ -154,10 +158,11 @@ func (d *demo) wait(ctx context.Context) error {
 		ended = d.federation
 	}
 
-	if ctx.Err() != nil {
-		return nil // Ctrl-C ends the servers too.
+	if ctx.Err() == nil { // Otherwise, Ctrl-C ended the servers too.
+		return fmt.Errorf("%s ended by itself; its log:\n%s", ended.Name, ended.Log())
 	}
-	return fmt.Errorf("%s ended by itself; its log:\n%s", ended.Name, ended.Log())
+
+	return nil
 }
 
 // table holds the gauges that the federation Prometheus has, by store and name.
@@ -192,6 +197,7 @@ func waitForTable(ctx context.Context, federation string) (table, error) {
 		}
 		return true, nil
 	})
+
 	return t, err
 }
 
@@ -200,6 +206,7 @@ func (t table) missing() []string {
 	if len(t) != stores {
 		missing = append(missing, fmt.Sprintf("%d of %d stores", stores-len(t), stores))
 	}
+
 	for store, gauges := range t {
 		for _, name := range truth.Names() {
 			if _, ok := gauges[name]; !ok {
@@ -219,12 +226,15 @@ func (t table) print(out io.Writer) {
 
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "\nSTORE\t")
+
 	for _, name := range truth.Names() {
 		fmt.Fprint(w, strings.ToUpper(display.Title(name)), "\t")
 	}
 	fmt.Fprintln(w)
+
 	for _, address := range slices.Sorted(maps.Keys(t)) {
 		fmt.Fprint(w, address, "\t")
+
 		for _, name := range truth.Names() {
 			cell := "-"
 			if v, ok := t[address][name]; ok {

@@ -40,6 +40,7 @@ func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
+
 	clusters := map[string]*cluster{}
 	for name, family := range families {
 		for _, m := range family.Metric {
@@ -60,6 +61,7 @@ func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 		c.check(&verdict, name, expected[name])
 	}
 	slices.Sort(verdict.Clusters)
+
 	return verdict, nil
 }
 
@@ -101,6 +103,7 @@ func (c *cluster) check(v *Verdict, name string, stores int) {
 		key := ID(i) + " " + Address(i)
 		got := c.stores[key]
 		delete(c.stores, key)
+
 		for gauge, want := range Gauges(i, c.evaluated) {
 			value, ok := got[gauge]
 			switch {
@@ -115,6 +118,7 @@ func (c *cluster) check(v *Verdict, name string, stores int) {
 			}
 		}
 	}
+
 	for key := range c.stores {
 		wrong("the store %q does not exist", strings.TrimSpace(key))
 	}

@@ -205,6 +205,7 @@ func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 		if !ok {
 			return nil
 		}
+
 		for store := range o.Stores {
 			for _, s := range seriesOf(selector.Name, timestamps, store, ms) {
 				if s.matches(selector) {
@@ -217,6 +218,7 @@ func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 	if strings.Contains(expression, "vector(0)") {
 		result = append(result, series{metric: map[string]string{}})
 	}
+
 	return result, nil
 }
 

@@ -140,6 +140,7 @@ func (c *Cluster) truth(name string, v Version) Truth {
 	t.Used = math.Floor((t.Capacity - t.Available) * (0.5 + 0.5*r.Float64())) // Other processes use the disk too.
 	t.CPU = 0.5 + 6*r.Float64()
 	t.Cores = 8
+
 	return t
 }
 
@@ -285,6 +286,7 @@ func (s *Store) writeProcess(w *bytes.Buffer, t float64) {
 
 func (s *Store) writeCommands(w *bytes.Buffer, t float64) {
 	head(w, "tikv_storage_command_total", "counter")
+
 	for i, rate := range s.truth.Commands {
 		fmt.Fprintf(w, "tikv_storage_command_total{type=%q} %.0f\n", commandTypes[i], math.Floor(rate*t))
 	}
@@ -292,12 +294,14 @@ func (s *Store) writeCommands(w *bytes.Buffer, t float64) {
 
 func (s *Store) writeMessages(w *bytes.Buffer, t float64) {
 	head(w, "tikv_grpc_msg_duration_seconds", "histogram")
+
 	bounds := s.Version.latencyBounds()
 	for i, load := range s.truth.Messages {
 		if len(s.Version.Priorities) == 0 {
 			histogram(w, "tikv_grpc_msg_duration_seconds", fmt.Sprintf("type=%q,", grpcTypes[i]), load, bounds, t)
 			continue
 		}
+
 		load.Rate /= float64(len(s.Version.Priorities))
 		for _, p := range s.Version.Priorities {
 			labels := fmt.Sprintf("type=%q,priority=%q,", grpcTypes[i], p)
@@ -314,6 +318,7 @@ func (s *Store) writeSizes(w *bytes.Buffer) {
 	fmt.Fprintf(w, "tikv_store_size_bytes{type=\"available\"} %.0f\n", s.truth.Available)
 	if s.Version.StoreUsed {
 		fmt.Fprintf(w, "tikv_store_size_bytes{type=\"used\"} %.0f\n", s.truth.Used)
+
 		for _, part := range []string{"snap_size", "raft_size", "kv_size", "import_size"} {
 			fmt.Fprintf(w, "tikv_store_size_bytes{type=%q} %.0f\n", part, math.Floor(s.truth.Used/4))
 		}
@@ -336,12 +341,14 @@ var stallTypes = []string{
 
 func (s *Store) writeEngine(w *bytes.Buffer) {
 	head(w, "tikv_engine_write_stall", "gauge")
+
 	for _, db := range []string{"kv", "raft"} {
 		for i, kind := range stallTypes {
 			fmt.Fprintf(w, "tikv_engine_write_stall{db=%q,type=%q} %d\n", db, kind, (len(db)+i)*1000)
 		}
 	}
 	head(w, "tikv_engine_size_bytes", "gauge")
+
 	for i, cf := range []string{"default", "lock", "write", "raft"} {
 		fmt.Fprintf(w, "tikv_engine_size_bytes{db=\"kv\",type=%q} %d\n", cf, (i+1)*s.ID<<20)
 	}
@@ -362,6 +369,7 @@ var coprocessorBounds = []float64{0.001, 0.01, 0.1, 1}
 
 func (s *Store) writeCoprocessor(w *bytes.Buffer, t float64) {
 	head(w, "tikv_coprocessor_request_duration_seconds", "histogram")
+
 	for i, request := range []string{"select", "index", "analyze_table"} {
 		load := Load{Rate: float64(10 * (s.ID + i)), Median: 0.005, Shape: 2}
 		histogram(
@@ -408,6 +416,7 @@ func (p *process) write(w *bytes.Buffer) bool {
 func (c *Cluster) writePD(w *bytes.Buffer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	stores := make([]*Store, 0, len(c.stores))
 	for _, s := range c.stores {
 		stores = append(stores, s)
@@ -415,6 +424,7 @@ func (c *Cluster) writePD(w *bytes.Buffer) bool {
 	slices.SortFunc(stores, func(a, b *Store) int { return a.ID - b.ID })
 
 	head(w, "pd_scheduler_store_status", "gauge")
+
 	for _, s := range stores {
 		t := s.Truth()
 		for _, status := range []struct {
@@ -431,5 +441,6 @@ func (c *Cluster) writePD(w *bytes.Buffer) bool {
 			fmt.Fprintf(w, "pd_scheduler_store_status{%s} %.0f\n", labels, status.value)
 		}
 	}
+
 	return true
 }

@@ -150,6 +150,7 @@ func (s *soak) run(ctx context.Context) error {
 	); err != nil {
 		return err
 	}
+
 	return s.report(start, s.ownMetrics(ctx))
 }
 
@@ -188,11 +189,13 @@ func (s *soak) startUpstream(ctx context.Context) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(respond)}
 	go func() { _ = server.Serve(listener) }() // It ends with Close.
 
 	proxies := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(prometheus.NewRegistry()), zerolog.Nop())
 	s.proxy = toxiproxy.NewProxy(proxies, "upstream", "127.0.0.1:0", listener.Addr().String())
+
 	return server, s.proxy.Start()
 }
 
@@ -271,6 +274,7 @@ func (s *soak) record(verdict oracle.Verdict, duration, timeout time.Duration, e
 	s.scrapes++
 	s.present += verdict.Present
 	s.absent += verdict.Absent
+
 	s.wrong = append(s.wrong, verdict.Wrong...)
 	s.slowest = max(s.slowest, duration)
 	isCurrent := func(clusters []string) bool { return slices.Equal(clusters, verdict.Clusters) }
@@ -373,6 +377,7 @@ func (s *soak) report(start, end map[string]float64) error {
 	cpu := end["process_cpu_seconds_total"] - start["process_cpu_seconds_total"]
 
 	fmt.Println()
+
 	for _, row := range []struct {
 		title string
 		value any
@@ -401,5 +406,6 @@ func (s *soak) report(start, end map[string]float64) error {
 			errs = append(errs, errors.New(l))
 		}
 	}
+
 	return errors.Join(errs...)
 }

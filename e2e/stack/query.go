@@ -60,5 +60,6 @@ func Query(ctx context.Context, client *http.Client, base, expression, at string
 		}
 		all = append(all, Series{Labels: r.Metric, Value: v})
 	}
+
 	return all, nil
 }

@@ -87,6 +87,7 @@ func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
 		p.read(stderr, address)
 		p.err = cmd.Wait()
 	}()
+
 	return p, address, nil
 }
 
@@ -94,6 +95,7 @@ func launch(name string, cmd *exec.Cmd) (*Process, <-chan string, error) {
 func (p *Process) read(stderr io.Reader, address chan<- string) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
+
 	sent := false
 	for lines.Scan() {
 		p.log.add(lines.Bytes())
@@ -224,6 +226,7 @@ func (p *Process) waitUntilListening(ctx context.Context, address string) error 
 	if err != nil {
 		return fmt.Errorf("%w; its log:\n%s", err, p.log)
 	}
+
 	return nil
 }
 
@@ -268,12 +271,15 @@ func scrapeConfig(interval time.Duration, targets []Target) []byte {
 	var b bytes.Buffer
 	ms := interval.Milliseconds()
 	fmt.Fprintf(&b, "global: {scrape_interval: %dms, scrape_timeout: %dms}\nscrape_configs:\n", ms, ms)
+
 	for _, job := range jobs {
 		fmt.Fprintf(&b, "- job_name: %q\n  static_configs:\n", job)
+
 		for _, t := range byJob[job] {
 			t.write(&b)
 		}
 	}
+
 	return b.Bytes()
 }
 
@@ -283,6 +289,7 @@ func (t Target) write(b *bytes.Buffer) {
 	if t.Instance != "" {
 		fmt.Fprintf(b, ", instance: %q", t.Instance)
 	}
+
 	for name, value := range t.Labels {
 		fmt.Fprintf(b, ", %s: %q", name, value)
 	}
@@ -300,6 +307,7 @@ func Until(ctx context.Context, what string, done func(context.Context) (bool, e
 		if ok {
 			return nil
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -200,12 +200,15 @@ func Check() error {
 	for _, g := range Gauges {
 		gauges = append(gauges, g.Name)
 	}
+
 	for _, q := range Queries {
 		queries = append(queries, q.Name)
 	}
+
 	for _, g := range gauge.Builtin() {
 		wantGauges = append(wantGauges, g.Name)
 	}
+
 	for _, q := range gauge.BuiltinQueries() {
 		wantQueries = append(wantQueries, q.Name)
 	}
@@ -222,6 +225,7 @@ func Check() error {
 			errs = append(errs, fmt.Errorf("%s: the expression of gauge %s lacks $target", endOfGauges, g.Name))
 		}
 	}
+
 	return errors.Join(errs...)
 }
 
@@ -233,9 +237,11 @@ func compare(end, kind, table string, got, want []string) error {
 			errs = append(errs, fmt.Errorf("%s: %s lacks the %s %s: add its row here", end, table, kind, name))
 		}
 	}
+
 	for _, name := range got {
 		if !slices.Contains(want, name) {
-			errs = append(errs, fmt.Errorf("%s: the exporter has no %s %s: remove its row of %s", end, kind, name, table))
+			errs = append(errs,
+				fmt.Errorf("%s: the exporter has no %s %s: remove its row of %s", end, kind, name, table))
 		}
 	}
 	return errors.Join(errs...)

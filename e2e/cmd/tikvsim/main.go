@@ -54,6 +54,7 @@ func run() error {
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
+
 	return nil
 }
 
@@ -61,6 +62,7 @@ func run() error {
 func handler(stores int, seed uint64, version simulator.Version) http.Handler {
 	cluster := simulator.NewCluster(seed)
 	cluster.AddProcess("node-exporter")
+
 	for i := range stores {
 		name := fmt.Sprintf("tikv-%d", i)
 		cluster.AddStore(name, name+":20160", version)
@@ -85,5 +87,6 @@ func handler(stores int, seed uint64, version simulator.Version) http.Handler {
 		}
 		do()
 	})
+
 	return mux
 }
