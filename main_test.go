@@ -383,15 +383,13 @@ var lookupFailedFields = []string{
 // If DNS fails, the page is there in time without gauges, the failure is counted and logged once,
 // and the scrape after the fault has every gauge again.
 func TestDNSFailure(t *testing.T) {
-	const (
-		host    = "upstream.test"
-		timeout = 2 * time.Second
-	)
-	names.set(host, true)
-	t.Cleanup(func() { names.set(host, false) })
+	const timeout = 2 * time.Second
+
+	names.set(true)
+	t.Cleanup(func() { names.set(false) })
 	upstream := httptest.NewServer(http.HandlerFunc(scriptedUpstream))
 	t.Cleanup(upstream.Close)
-	url := strings.Replace(upstream.URL, "127.0.0.1", host, 1)
+	url := strings.Replace(upstream.URL, "127.0.0.1", testHost, 1)
 	config := fmt.Sprintf("clusters:\n- name: c\n  upstream: {url: %q}\n", url)
 	exporter := startInProcess(t, "--discovery.interval=1h", "--config.file="+writeFile(t, "config.yml", config))
 	requireEveryGauge := func() {
@@ -402,7 +400,7 @@ func TestDNSFailure(t *testing.T) {
 	}
 	requireEveryGauge()
 
-	names.set(host, false)
+	names.set(false)
 	upstream.CloseClientConnections()
 
 	for range 2 {
@@ -418,13 +416,14 @@ func TestDNSFailure(t *testing.T) {
 	if len(warnings) != 1 {
 		t.Fatalf("the warnings are %q, want one", warnings)
 	}
+
 	for _, want := range lookupFailedFields {
 		if !strings.Contains(warnings[0], want) {
 			t.Errorf("the warning lacks %q:\n%s", want, warnings[0])
 		}
 	}
 
-	names.set(host, true)
+	names.set(true)
 	requireEveryGauge()
 }
 
@@ -582,6 +581,7 @@ func (p *process) waitForLines(t *testing.T, n int, word string) []string {
 		if len(lines) >= n {
 			return lines
 		}
+
 		select {
 		case <-p.exited:
 			t.Fatalf("the exporter ended with %v, but %d lines contain %q, want %d:\n%s",
@@ -809,20 +809,23 @@ func writeFile(t *testing.T, name, content string) string {
 	return path
 }
 
-// names are the host names that the tests can resolve, all of them to 127.0.0.1.
-var names = &nameServer{known: map[string]bool{}}
+// names resolves the host name of the tests.
+var names = &nameServer{}
+
+// testHost is the only host name that the tests can resolve, to 127.0.0.1.
+const testHost = "upstream.test"
 
 // nameServer is a DNS server without a socket.
 type nameServer struct {
 	mu    sync.Mutex
-	known map[string]bool
+	known bool // Whether testHost can be resolved.
 }
 
-// set makes a name known or unknown.
-func (s *nameServer) set(name string, known bool) {
+// set makes testHost known or unknown.
+func (s *nameServer) set(known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known[name+"."] = known
+	s.known = known
 }
 
 // dial connects a resolver to the server.
@@ -855,7 +858,7 @@ func (s *nameServer) respond(conn net.Conn) error {
 	}
 
 	s.mu.Lock()
-	known := s.known[question.Name.String()]
+	known := s.known && question.Name.String() == testHost+"."
 	s.mu.Unlock()
 	header.Response = true
 	if !known {
