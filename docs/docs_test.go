@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docs_test holds the documentation against the code.
+// Package docs_test compares the documentation with the code.
 package docs_test
 
 import (
@@ -286,7 +286,7 @@ func TestContributingDocument(t *testing.T) {
 	}
 	doctest.RequireSameSet(t, "CONTRIBUTING.md", documented, targets)
 
-	for _, m := range regexp.MustCompile("`([a-z_0-9]+(?:/[a-z_]+)*(?:/|\\.go))`").FindAllStringSubmatch(document, -1) {
+	for _, m := range regexp.MustCompile("`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:/|\\.go))`").FindAllStringSubmatch(document, -1) {
 		if _, err := os.Stat(filepath.Join(doctest.Root(t), m[1])); err != nil {
 			t.Errorf("CONTRIBUTING.md: %v", err)
 		}
