@@ -82,7 +82,7 @@ func (p Prometheus) transform(expression string, v float64) float64 {
 func (p Prometheus) selectSeries(selector *parser.VectorSelector, past bool) []sample {
 	var selected []sample
 	for _, t := range p.Targets {
-		for _, s := range t.series(selector.Name, past) {
+		for _, s := range t.series(selector, past) {
 			matches := func(m *labels.Matcher) bool {
 				return m.Name == model.MetricNameLabel || m.Matches(s.labels.Get(m.Name))
 			}
@@ -95,8 +95,9 @@ func (p Prometheus) selectSeries(selector *parser.VectorSelector, past bool) []s
 	return selected
 }
 
-// series returns the target's series of a metric.
-func (t Target) series(metric string, past bool) []sample {
+// series returns the target's series of the metric of a selector.
+func (t Target) series(selector *parser.VectorSelector, past bool) []sample {
+	metric := selector.Name
 	switch {
 	case slices.Contains(t.Without, metric), t.NotTiKV && strings.HasPrefix(metric, "tikv_"):
 		return nil
@@ -111,8 +112,21 @@ func (t Target) series(metric string, past bool) []sample {
 	case strings.HasSuffix(metric, "_bucket"):
 		return t.variants(model.BucketLabel, map[string]float64{"0.001": 1, "0.01": 9, "0.1": 10, "+Inf": 10})
 	default:
-		return []sample{{labels: t.Labels, value: 1}}
+		return []sample{{labels: t.withMetricLabels(selector), value: 1}}
 	}
+}
+
+// withMetricLabels returns the target's labels with those labels of TiKV's metrics that a selector
+// requires. The server therefore has the series of every built-in gauge, also of a new one.
+func (t Target) withMetricLabels(selector *parser.VectorSelector) labels.Labels {
+	b := labels.NewBuilder(t.Labels)
+	for _, m := range selector.LabelMatchers {
+		if m.Type == labels.MatchEqual && slices.Contains([]string{"type", "db", "cf", "name"}, m.Name) {
+			b.Set(m.Name, m.Value)
+		}
+	}
+
+	return b.Labels()
 }
 
 // variants returns series that differ by the value of one more label.
