@@ -371,7 +371,7 @@ func TestRateWindow(t *testing.T) {
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "rate_window",
-				Text:    "TiKV is scraped every 2m, so a rate_window of 1m contains usually no sample: set it to 8m",
+				Text:    "TiKV is scraped every 2m, so a rate_window of 1m usually contains no sample: set it to 8m",
 			}},
 		},
 		{

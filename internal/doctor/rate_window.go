@@ -67,7 +67,7 @@ func (c *checker) compareRateWindow(interval time.Duration) {
 	every, recommended := config.Duration(interval), config.Duration(recommendedSamples*interval)
 	switch window := time.Duration(c.cluster.RateWindow); {
 	case window < minSamples*interval:
-		c.add(Fail, nameRateWindow, "TiKV is scraped every %s, so a rate_window of %s contains %s: set it to %s",
+		c.add(Fail, nameRateWindow, "TiKV is scraped every %s, so a rate_window of %s %s: set it to %s",
 			every, c.cluster.RateWindow, samplesIn(window, interval), recommended)
 	case window < recommendedSamples*interval:
 		c.add(Warn, nameRateWindow,
@@ -85,17 +85,17 @@ func (c *checker) compareRanges(interval time.Duration) {
 			continue
 		}
 		c.add(Fail, nameRateWindow,
-			"TiKV is scraped every %s, so a range of %s in the expr of %s contains %s: set it to %s",
+			"TiKV is scraped every %s, so a range of %s in the expr of %s %s: set it to %s",
 			config.Duration(interval), config.Duration(shortest), m.Name, samplesIn(shortest, interval),
 			config.Duration(recommendedSamples*interval))
 	}
 }
 
-// samplesIn describes how many samples a window of less than two scrape intervals contains.
+// samplesIn says how many samples a window of less than two scrape intervals contains.
 func samplesIn(window, interval time.Duration) string {
 	if window < interval {
-		return "usually no sample"
+		return "usually contains no sample"
 	}
 
-	return "one sample"
+	return "contains one sample"
 }
