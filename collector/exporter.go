@@ -26,7 +26,7 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/report"
 )
 
-// Options are what a configuration does not contain.
+// Options are the settings that are not part of the configuration file.
 type Options struct {
 	Lookback time.Duration // How long a store is known after upstream last had samples of it. Default: 1h.
 	Interval time.Duration // Store discovery interval. Default: 30s.
@@ -98,9 +98,9 @@ func New(cfg *config.Config, opts Options) (*Exporter, error) {
 	return e, nil
 }
 
-// inherit returns what the exporter before a reload knows about the cluster, as far as the
-// configuration still says to get it from the same place: a reload must not slow down or change any
-// scrape.
+// inherit returns the discovery results of the exporter before a reload, except those from a source
+// that the reload changed. Without them, the first scrape after a reload would have to wait for
+// discovery, and stores could be matched to other targets.
 func (c *cluster) inherit(previous *Exporter, lookback time.Duration) *discovery.State {
 	i := slices.IndexFunc(previous.clusters, func(p *cluster) bool { return p.config.Name == c.config.Name })
 	if i < 0 {

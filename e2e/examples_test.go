@@ -227,7 +227,7 @@ func argsIn(content string, programs ...string) ([][]string, error) {
 	}
 }
 
-// checkArgs returns what the exporter does not accept in a command line.
+// checkArgs returns an error if the exporter does not accept a command line.
 func checkArgs(t *testing.T, args []string) error {
 	t.Helper()
 
@@ -524,7 +524,7 @@ func verifyUnit(t *testing.T, content string) error {
 		return err
 	}
 
-	// systemd only warns about what it does not know.
+	// systemd only warns about unknown keys.
 	out, err := exec.CommandContext(t.Context(), systemd, "verify", unit).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		return errors.Join(err, fmt.Errorf("systemd reports %s", out))

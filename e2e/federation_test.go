@@ -275,7 +275,7 @@ func requireDiscovered(t *testing.T, gauges federated) {
 	}
 }
 
-// federated is what the federation Prometheus has from one scrape of the exporter.
+// federated is the series that the federation Prometheus got in one scrape of the exporter.
 type federated []stack.Series
 
 // subject is a store of a cluster, with the matchers that select its series and no others.

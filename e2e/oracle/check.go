@@ -25,14 +25,14 @@ type Verdict struct {
 	Wrong    []string // Gauges that differ from the oracle, or are absent for no reason.
 }
 
-// cluster is what a page has of a cluster.
+// cluster is the part of a page that is about one cluster.
 type cluster struct {
 	evaluated time.Time
 	success   map[string]bool               // By query.
 	stores    map[string]map[string]float64 // The gauges of each store, by ID and address.
 }
 
-// Check holds a metrics page against the oracle. Expected is the number of stores of each cluster,
+// Check compares a metrics page with the oracle. Expected is the number of stores of each cluster,
 // which are the first ones of the oracle. The error is that of a malformed page.
 func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)

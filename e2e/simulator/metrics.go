@@ -4,7 +4,7 @@ package simulator
 
 import "math"
 
-// Version is a TiKV release with what sets its metrics apart.
+// Version is a TiKV release, with the properties in which the metrics of releases differ.
 type Version struct {
 	Name         string
 	GRPCTypes    int      // Number of grpcTypes that it has.

@@ -4,7 +4,7 @@
 // exporter's code.
 //
 // It is the one list of gauges of the end-to-end tests: everything else that they need to know
-// about gauges derives from it. Check holds it against the exporter's catalog.
+// about gauges derives from it. Check compares it with the exporter's catalog.
 package truth
 
 import (

@@ -54,7 +54,7 @@ type Check struct {
 	Text    string // What was found, and what to change.
 }
 
-// Options are what a configuration does not contain.
+// Options are the settings that are not part of the configuration file.
 type Options struct {
 	Lookback time.Duration // How long a store stays known after upstream last had samples of it.
 }
