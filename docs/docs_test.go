@@ -42,18 +42,25 @@ func gaugeNames() []string {
 func TestMetricsDocument(t *testing.T) {
 	document := doctest.Read(t, "docs/metrics.md")
 
+	previous := "gauge" // The first cell of the row above.
 	for _, g := range gauge.Builtin() {
-		requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | %s | %s |\n", g.Name, g.Help, g.AbsentWhen))
+		requireRow(t, "docs/metrics.md", previous, fmt.Sprintf("| `%s` | %s | %s |", g.Name, g.Help, g.AbsentWhen))
+		previous = "`" + g.Name + "`"
 	}
 
 	names := gaugeNames()
+	previous = "query"
 	for _, q := range gauge.BuiltinQueries() {
 		names = append(names, q.Name)
 		if q.HasExpr() {
 			// The document writes the rate window as W.
 			expression := strings.NewReplacer("[1m]", "[W]", "|", `\|`).Replace(q.Expr.String())
-			requireRow(t, "docs/metrics.md", fmt.Sprintf("| `%s` | `%s` |\n", q.Name, expression))
+			requireRow(t, "docs/metrics.md", previous, fmt.Sprintf("| `%s` | `%s` |", q.Name, expression))
+			previous = "`" + q.Name + "`"
 		}
+	}
+	if t.Failed() {
+		return // The comparison below would report each missing row again.
 	}
 
 	for _, reason := range report.Reasons() {
@@ -69,10 +76,28 @@ func TestMetricsDocument(t *testing.T) {
 }
 
 // requireRow fails the test unless a file has a row.
-func requireRow(t *testing.T, file, row string) {
+// requireRow fails the test unless a table of a file has the row. The error names the line below the
+// first row that begins with the cell previous.
+func requireRow(t *testing.T, file, previous, row string) {
 	t.Helper()
-	if !strings.Contains(doctest.Read(t, file), row) {
-		t.Errorf("%s lacks the row\n%s", file, row)
+
+	document := doctest.Read(t, file)
+	if strings.Contains(document, "\n"+row+"\n") {
+		return
+	}
+
+	before, _, _ := strings.Cut(document, "\n| "+previous+" |")
+	t.Errorf("%s:%d: add or correct the row\n%s", file, strings.Count(before, "\n")+3, row)
+}
+
+// CHANGELOG.md names each gauge.
+func TestChangelogNamesGauges(t *testing.T) {
+	changelog := doctest.Read(t, "CHANGELOG.md")
+	before, _, _ := strings.Cut(changelog, "\n## ")
+	for _, name := range gaugeNames() {
+		if !strings.Contains(changelog, "`"+name+"`") {
+			t.Errorf("CHANGELOG.md:%d: add a line for this version that names `%s`", strings.Count(before, "\n")+2, name)
+		}
 	}
 }
 
@@ -173,11 +198,12 @@ func TestPromuMatchesMakefile(t *testing.T) {
 // docs/stores.md has the matching rules in the order of the code.
 func TestStoresDocument(t *testing.T) {
 	document := doctest.Read(t, "docs/stores.md")
-	last := 0
+	last := strings.Index(document, "\n| rule | ")
 	for _, rule := range storematch.RuleNames() {
 		at := strings.Index(document, "\n| "+rule+" | ")
 		if at <= last {
-			t.Errorf("docs/stores.md lacks the rule %q, or has it in another order", rule)
+			line := strings.Count(document[:max(last, 0)], "\n") + 3
+			t.Fatalf("docs/stores.md:%d: add the row of the rule %q here, or move it here", line, rule)
 		}
 		last = at
 	}
