@@ -232,6 +232,10 @@ func TestMatchPreviousTargets(t *testing.T) {
 			if got := matchedInstances(matches); !slices.Equal(got, tc.want) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
+
+			for i, m := range matches {
+				checkMatch(t, m, stores[i])
+			}
 		})
 	}
 }

@@ -3,7 +3,9 @@
 package storematch_test
 
 import (
+	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -29,6 +31,27 @@ const (
 	pod0 = "basic-tikv-0.basic-tikv-peer.ns.svc:20160"
 	pod1 = "basic-tikv-1.basic-tikv-peer.ns.svc:20160"
 )
+
+// decidedBy has the rules that decided a store in any case.
+var decidedBy = map[string]bool{}
+
+// If all tests have run, each rule must have decided a store in one of them.
+func TestMain(m *testing.M) {
+	code := m.Run()
+
+	ranAll := true
+	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
+		ranAll = ranAll && flag.Lookup(name).Value.String() == ""
+	}
+
+	for _, rule := range storematch.RuleNames() {
+		if ranAll && !decidedBy[rule] {
+			fmt.Fprintf(os.Stderr, "internal/storematch/rules_test.go: add cases that the rule %q matches\n", rule)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
 
 // Stores and targets of TiUP and bare TiKV have the same host and different ports.
 func TestMatchByHost(t *testing.T) {
@@ -605,6 +628,7 @@ func testMatch(t *testing.T, cases []matchCase) {
 func checkMatch(t *testing.T, m storematch.Match, store storematch.Store) {
 	t.Helper()
 
+	decidedBy[m.Rule] = true
 	if m.Store != store {
 		t.Errorf("match of store %v, want store %v", m.Store, store)
 	}
