@@ -94,9 +94,11 @@ func requireRow(t *testing.T, file, previous, row string) {
 func TestChangelogNamesGauges(t *testing.T) {
 	changelog := doctest.Read(t, "CHANGELOG.md")
 	before, _, _ := strings.Cut(changelog, "\n## ")
+	line := strings.Count(before, "\n") + 2
+
 	for _, name := range gaugeNames() {
 		if !strings.Contains(changelog, "`"+name+"`") {
-			t.Errorf("CHANGELOG.md:%d: add a line for this version that names `%s`", strings.Count(before, "\n")+2, name)
+			t.Errorf("CHANGELOG.md:%d: add a line for this version that names `%s`", line, name)
 		}
 	}
 }
@@ -312,7 +314,8 @@ func TestContributingDocument(t *testing.T) {
 	}
 	doctest.RequireSameSet(t, "CONTRIBUTING.md", documented, targets)
 
-	for _, m := range regexp.MustCompile("`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:/|\\.go))`").FindAllStringSubmatch(document, -1) {
+	path := regexp.MustCompile("`([a-z_0-9]+(?:/[a-z_0-9]+)*(?:/|\\.go))`")
+	for _, m := range path.FindAllStringSubmatch(document, -1) {
 		if _, err := os.Stat(filepath.Join(doctest.Root(t), m[1])); err != nil {
 			t.Errorf("CONTRIBUTING.md: %v", err)
 		}
