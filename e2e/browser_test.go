@@ -100,16 +100,16 @@ func browse(t *testing.T, screenshots string, visits ...visit) map[string]observ
 	return observations
 }
 
-// startThreeStores starts a Prometheus that scrapes three stores, and returns it with the
+// launchThreeStores starts a Prometheus that scrapes three stores, and returns it with the
 // configuration of its cluster.
-func startThreeStores(t *testing.T, seed uint64) (*fleet, string) {
+func launchThreeStores(t *testing.T, seed uint64) (*fleet, string) {
 	t.Helper()
 
 	f := newFleetWithSeed(t, seed)
 	for i := range 3 {
 		f.add(fmt.Sprintf("tikv-%d", i), simulator.V7)
 	}
-	f.start(t, time.Second)
+	f.launch(t, time.Second)
 
 	// The status page only has links to an upstream with a name. A proxy resolves the name.
 	resolver := serve(t, &httputil.ReverseProxy{
@@ -152,8 +152,8 @@ tikv_raftstore_log_lag_bucket{le="+Inf"} %.0f
 `, 3*t, 1000*t, 900*t, 1000*t, 10*t, 10*t)
 }
 
-// startSmallTiKVs starts a Prometheus that scrapes small TiKVs with the given instances.
-func startSmallTiKVs(t *testing.T, interval time.Duration, instances ...string) *stack.Process {
+// launchSmallTiKVs starts a Prometheus that scrapes small TiKVs with the given instances.
+func launchSmallTiKVs(t *testing.T, interval time.Duration, instances ...string) *stack.Process {
 	t.Helper()
 
 	page := stack.Host(serve(t, http.HandlerFunc(smallTiKVPage)))
@@ -161,9 +161,7 @@ func startSmallTiKVs(t *testing.T, interval time.Duration, instances ...string) 
 	for _, instance := range instances {
 		targets = append(targets, stack.Target{Job: "tikv", Instance: instance, Address: page, Path: "/"})
 	}
-	p := startPrometheus(t, "upstream", interval, targets...)
-	waitForRates(t, p.URL, len(instances))
-	return p
+	return startPrometheus(t, "upstream", interval, targets...)
 }
 
 // manyStores is the number of stores of the largest page.
@@ -173,7 +171,7 @@ const manyStores = 300
 func statusPages(t *testing.T) (healthy, oneDown, many, hostile, empty string) {
 	t.Helper()
 
-	_, prod := startThreeStores(t, 1)
+	three, prod := launchThreeStores(t, 1)
 	down, err := stack.FreeAddress(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -183,9 +181,12 @@ func statusPages(t *testing.T) (healthy, oneDown, many, hostile, empty string) {
 	for i := range manyStores {
 		instances = append(instances, fmt.Sprintf("tikv-%d:20180", i))
 	}
-	fleet := startSmallTiKVs(t, 2*time.Second, instances...)
-	attacked := startSmallTiKVs(t, time.Second, hostileNames...)
+	fleet := launchSmallTiKVs(t, 2*time.Second, instances...)
+	attacked := launchSmallTiKVs(t, time.Second, hostileNames...)
 	withoutTargets := startPrometheus(t, "upstream without targets", time.Second)
+	three.wait(t)
+	waitForRates(t, fleet.URL, manyStores)
+	waitForRates(t, attacked.URL, len(hostileNames))
 
 	start := func(clusters ...string) string {
 		return startConfigured(t, "clusters:\n"+strings.Join(clusters, "")).URL + "/"
@@ -413,7 +414,8 @@ func TestScreenshots(t *testing.T) {
 func takeScreenshots(t *testing.T, dir, healthy, storeDown string) {
 	t.Helper()
 
-	f, config := startThreeStores(t, 7)
+	f, config := launchThreeStores(t, 7)
+	f.wait(t)
 	exporter := startConfigured(t, "clusters:\n"+config)
 	browse(t, dir, visit{Name: "light", URL: exporter.URL + "/", Width: 1200, Height: 600, Screenshot: healthy})
 

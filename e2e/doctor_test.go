@@ -69,16 +69,20 @@ func doctorCases(t *testing.T) []doctorCase {
 	t.Helper()
 
 	const nobody = "http://127.0.0.1:1"
-	upstream := startVersions(t,
+	upstream := launchVersions(t,
 		map[string]simulator.Version{"tikv-1": simulator.V7, "tikv-3.tikv-peer": simulator.V7, "new": simulator.V8},
 		stack.Target{Job: "node", Instance: "tikv-1:9100", Address: stack.Host(nobody), Path: "/metrics"},
 		stack.Target{Job: "tikv", Instance: "dead:20180", Address: stack.Host(nobody), Path: "/metrics"})
-	old := startVersions(t, map[string]simulator.Version{"old": simulator.V4})
-	sharedHost := startVersions(t, map[string]simulator.Version{
+	old := launchVersions(t, map[string]simulator.Version{"old": simulator.V4})
+	sharedHost := launchVersions(t, map[string]simulator.Version{
 		"shared:20180": simulator.V7, "shared:20181": simulator.V7,
 	})
 	withoutTiKV := startWithoutTiKV(t)
 	locked := startLocked(t)
+	for _, f := range []*fleet{upstream, old, sharedHost} {
+		f.wait(t)
+	}
+
 	ahead := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		const format = `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[%d,"1"]}]}}`
 		fmt.Fprintf(w, format, time.Now().Add(time.Minute).Unix())

@@ -84,12 +84,25 @@ func (f *fleet) addTarget(target stack.Target) {
 	f.targets = append(f.targets, target)
 }
 
-// start starts a Prometheus and waits until it has rates of all stores.
+// launch starts a Prometheus that scrapes the targets. Prometheus takes some seconds until it does:
+// a test with several fleets launches all of them before it waits for one.
+func (f *fleet) launch(t *testing.T, interval time.Duration) {
+	t.Helper()
+	f.Process = startPrometheusIn(t, f.dir, "upstream", interval, f.targets...)
+}
+
+// wait waits until the Prometheus has rates of all stores.
+func (f *fleet) wait(t *testing.T) {
+	t.Helper()
+	waitForRates(t, f.URL, f.stores)
+}
+
+// start launches a Prometheus and waits until it has rates of all stores.
 func (f *fleet) start(t *testing.T, interval time.Duration) {
 	t.Helper()
 
-	f.Process = startPrometheusIn(t, f.dir, "upstream", interval, f.targets...)
-	waitForRates(t, f.URL, f.stores)
+	f.launch(t, interval)
+	f.wait(t)
 }
 
 // waitForRates waits until an upstream has rates of everything that gauges need, for a number of
@@ -129,6 +142,15 @@ func startFleet(t *testing.T, n int) *fleet {
 func startVersions(t *testing.T, versions map[string]simulator.Version, others ...stack.Target) *fleet {
 	t.Helper()
 
+	f := launchVersions(t, versions, others...)
+	f.wait(t)
+	return f
+}
+
+// launchVersions is startVersions without waiting.
+func launchVersions(t *testing.T, versions map[string]simulator.Version, others ...stack.Target) *fleet {
+	t.Helper()
+
 	f := newFleet(t)
 	for _, name := range slices.Sorted(maps.Keys(versions)) {
 		f.add(name, versions[name])
@@ -137,7 +159,7 @@ func startVersions(t *testing.T, versions map[string]simulator.Version, others .
 	for _, target := range others {
 		f.addTarget(target)
 	}
-	f.start(t, time.Second)
+	f.launch(t, time.Second)
 	return f
 }
 

@@ -6,9 +6,7 @@
 //
 // TOOLS is the folder with the browser and its driver, SCREENSHOTS the folder for screenshots. A visit is
 // {name, url, colorScheme, width, height, noJavaScript, axe, tabs, open, scroll, screenshot}.
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 
@@ -25,22 +23,20 @@ const args = [
 
 const visits = JSON.parse(await text(process.stdin));
 const observations = {};
-for (const visit of visits) {
-  const profile = await mkdtemp(join(tmpdir(), 'operator_store_browser'));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: resolve(tools, 'chromium'),
-    args,
-    colorScheme: visit.colorScheme ?? 'light',
-    viewport: { width: visit.width ?? 1280, height: visit.height ?? 800 },
-    javaScriptEnabled: !visit.noJavaScript,
-    bypassCSP: visit.axe ?? false, // axe is a script, which the policy of the page blocks.
-  });
-  try {
+const browser = await chromium.launch({ executablePath: resolve(tools, 'chromium'), args });
+try {
+  for (const visit of visits) {
+    const context = await browser.newContext({
+      colorScheme: visit.colorScheme ?? 'light',
+      viewport: { width: visit.width ?? 1280, height: visit.height ?? 800 },
+      javaScriptEnabled: !visit.noJavaScript,
+      bypassCSP: visit.axe ?? false, // axe is a script, which the policy of the page blocks.
+    });
     observations[visit.name] = await observe(await context.newPage(), visit);
-  } finally {
     await context.close();
-    await rm(profile, { recursive: true, force: true, maxRetries: 5 });
   }
+} finally {
+  await browser.close();
 }
 process.stdout.write(JSON.stringify(observations));
 
