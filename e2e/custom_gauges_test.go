@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/e2e/simulator"
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
@@ -69,10 +70,37 @@ func TestCustomGauges(t *testing.T) {
 
 	t.Run("gauges of the example equal what upstream returns", func(t *testing.T) {
 		config := strings.ReplaceAll(doctest.Read(t, "examples/metrics.yml"), "http://localhost:9090", upstream.URL)
-		page := startConfigured(t, config).scrape(t)
-		for _, g := range exampleGauges {
-			for store := range stores {
-				g.check(t, page, upstream.URL, store)
+		exporter := startConfigured(t, config)
+		// Upstream may store a sample only after the exporter's queries although it is stamped
+		// before their evaluation time. Then the next scrape is compared.
+		var differences []string
+		for range 10 {
+			differences = nil
+			page := exporter.scrape(t)
+			for _, g := range exampleGauges {
+				for store := range stores {
+					differences = append(differences, g.compare(t, page, upstream.URL, store)...)
+				}
+			}
+			if len(differences) == 0 {
+				return
+			}
+		}
+		t.Errorf("the gauges differ from upstream:\n%s", strings.Join(differences, "\n"))
+	})
+
+	t.Run("every gauge of the example is compared", func(t *testing.T) {
+		cfg, err := config.LoadFile(root + "/examples/metrics.yml")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for _, cluster := range cfg.Clusters {
+			for _, m := range cluster.Metrics {
+				isCompared := func(g exampleGauge) bool { return g.cluster == cluster.Name && g.name == m.Name }
+				if !slices.ContainsFunc(exampleGauges, isCompared) {
+					t.Errorf("e2e/custom_gauges_test.go: exampleGauges lacks %s of cluster %q", m.Name, cluster.Name)
+				}
 			}
 		}
 	})
@@ -95,8 +123,9 @@ func TestCustomGauges(t *testing.T) {
 	})
 }
 
-// check compares the gauge of a store on a page with what upstream returns for the same time.
-func (g exampleGauge) check(t *testing.T, p page, upstream, store string) {
+// compare returns how the gauge of a store on a page differs from what upstream returns for the same
+// time.
+func (g exampleGauge) compare(t *testing.T, p page, upstream, store string) (differences []string) {
 	t.Helper()
 
 	evaluated := fmt.Sprintf(`operator_store_exporter_evaluation_timestamp_seconds{cluster=%q}`, g.cluster)
@@ -117,11 +146,12 @@ func (g exampleGauge) check(t *testing.T, p page, upstream, store string) {
 	series := fmt.Sprintf(`%s{address="%s:20180", cluster=%q, store_id=""}`, g.name, store, g.cluster)
 	got, ok := p[series]
 	if wantPresent := g.expr != "" && !slices.Contains(g.absent, store); ok != wantPresent {
-		t.Errorf("%s is present: %v, want %v", series, ok, wantPresent)
+		differences = append(differences, fmt.Sprintf("%s is present: %v, want %v", series, ok, wantPresent))
 	}
 	if ok != (len(want) == 1) || ok && got != want[0] {
-		t.Errorf("%s is %v (present %v), upstream has %v", series, got, ok, want)
+		differences = append(differences, fmt.Sprintf("%s is %v (present %v), upstream has %v", series, got, ok, want))
 	}
+	return differences
 }
 
 // customGaugeCase is a configuration of custom gauges.

@@ -106,9 +106,16 @@ type exporter struct {
 // status 0 on SIGTERM, and the race detector must have found nothing.
 func startExporter(t *testing.T, args ...string) *exporter {
 	t.Helper()
+	return startExporterWith(t, nil, args...)
+}
+
+// startExporterWith is startExporter with environment variables, "NAME=VALUE" each.
+func startExporterWith(t *testing.T, environment []string, args ...string) *exporter {
+	t.Helper()
 
 	e := &exporter{log: &logLines{}}
 	cmd := exporterCommand(context.Background(), append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	cmd.Env = append(os.Environ(), environment...)
 	cmd.Stderr = e.log
 	var err error
 	if e.Process, err = stack.Start(t.Context(), "the exporter", cmd); err != nil {

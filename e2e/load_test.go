@@ -103,10 +103,7 @@ func checkPageUnderLoad(t *testing.T, e *exporter, stores int, clusterSets [][]s
 // After a thousand scrapes, most of them with a fault, neither the heap nor the number of
 // goroutines has grown.
 func TestNoLeaks(t *testing.T) {
-	// With this value, the heap at which the next garbage collection starts is little more than the
-	// live heap.
-	t.Setenv("GOGC", "10")
-
+	t.Parallel()
 	const stores = 3
 	responses := []http.Handler{
 		oracle.Oracle{Stores: stores},
@@ -123,7 +120,10 @@ func TestNoLeaks(t *testing.T) {
 		responses[scrapes.Load()%int64(len(responses))].ServeHTTP(w, r)
 	}))
 	config := "clusters:\n- name: a\n  upstream: {url: " + upstream + ", body_size_limit: 100KB}\n"
-	exporter := startConfigured(t, config, "--discovery.interval=1ms")
+	// With this value of GOGC, the heap at which the next garbage collection starts is little more
+	// than the live heap.
+	exporter := startExporterWith(t, []string{"GOGC=10"},
+		"--config.file="+writeFile(t, "config.yml", config), "--discovery.interval=1ms")
 
 	const heap, goroutines = "go_memstats_next_gc_bytes", "go_goroutines"
 	early, late := page{}, page{}

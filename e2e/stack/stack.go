@@ -296,20 +296,18 @@ func (t Target) write(b *bytes.Buffer) {
 	b.WriteString("}\n")
 }
 
-// Until calls done again and again until it returns true. If ctx ends before that, the error
+// Until calls done again and again, with growing delays, until it returns true. If ctx ends before that, the error
 // contains the last error of done.
 func Until(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-
-	for {
+	const minDelay, maxDelay = 20 * time.Millisecond, 250 * time.Millisecond
+	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
 		ok, err := done(ctx)
 		if ok {
 			return nil
 		}
 
 		select {
-		case <-tick.C:
+		case <-time.After(delay):
 		case <-ctx.Done():
 			return fmt.Errorf("wait for %s: %w", what, errors.Join(ctx.Err(), err))
 		}
