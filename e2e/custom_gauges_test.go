@@ -123,8 +123,8 @@ func TestCustomGauges(t *testing.T) {
 	})
 }
 
-// compare returns how the gauge of a store on a page differs from what upstream returns for the same
-// time.
+// compare returns how the gauge of a store on a page differs from what upstream returns for the
+// same time.
 func (g exampleGauge) compare(t *testing.T, p page, upstream, store string) (differences []string) {
 	t.Helper()
 
@@ -151,6 +151,7 @@ func (g exampleGauge) compare(t *testing.T, p page, upstream, store string) (dif
 	if ok != (len(want) == 1) || ok && got != want[0] {
 		differences = append(differences, fmt.Sprintf("%s is %v (present %v), upstream has %v", series, got, ok, want))
 	}
+
 	return differences
 }
 

@@ -74,6 +74,7 @@ func doctorCases(t *testing.T) []doctorCase {
 		stack.Target{Job: "node", Instance: "tikv-1:9100", Address: stack.Host(nobody), Path: "/metrics"},
 		stack.Target{Job: "tikv", Instance: "dead:20180", Address: stack.Host(nobody), Path: "/metrics"})
 	old := launchVersions(t, map[string]simulator.Version{"old": simulator.V4})
+
 	sharedHost := launchVersions(t, map[string]simulator.Version{
 		"shared:20180": simulator.V7, "shared:20181": simulator.V7,
 	})

@@ -143,20 +143,7 @@ clusters:
 		}
 	})
 	t.Run("gauges match the simulator", func(t *testing.T) {
-		// A busy machine delays upstream's scrapes. Then the next scrape of the exporter is compared.
-		var differences []string
-		for range 10 {
-			differences = nil
-			for _, s := range fleetStores[:healthyStores] {
-				simulated := f.cluster.Store(s.host).Truth()
-				differences = append(differences, compareSimulated(gauges.of("configured", s.address()), s.host, simulated)...)
-			}
-			if len(differences) == 0 {
-				return
-			}
-			gauges = nextScrape(t, federation.URL, gauges)
-		}
-		t.Errorf("the gauges differ from the simulator:\n%s", strings.Join(differences, "\n"))
+		gauges = requireSimulated(t, f, federation.URL, gauges)
 	})
 	t.Run("a store that matches two targets has no gauges, and the log names both", func(t *testing.T) {
 		if of := gauges.of("configured", "shared:20160"); len(of) > 0 {
@@ -184,6 +171,30 @@ clusters:
 			}
 		}
 	})
+}
+
+// requireSimulated fails the test unless the gauges of the healthy stores match the simulator, in
+// one of ten scrapes: a busy machine delays upstream's scrapes. It returns the scrape that it
+// compared last.
+func requireSimulated(t *testing.T, f *fleet, federation string, gauges federated) federated {
+	t.Helper()
+
+	var differences []string
+	for range 10 {
+		differences = nil
+
+		for _, s := range fleetStores[:healthyStores] {
+			of := gauges.of("configured", s.address())
+			differences = append(differences, compareSimulated(of, s.host, f.cluster.Store(s.host).Truth())...)
+		}
+		if len(differences) == 0 {
+			return gauges
+		}
+		gauges = nextScrape(t, federation, gauges)
+	}
+	t.Errorf("the gauges differ from the simulator:\n%s", strings.Join(differences, "\n"))
+
+	return gauges
 }
 
 // startFaultyFleet starts an upstream that scrapes fleetStores, and other targets that must not be

@@ -83,7 +83,8 @@ clusters:
 		page := exporter.scrape(t)
 		values := 0
 		differences = nil
-		if page[`operator_store_exporter_upstream_up{cluster="prod"}`] != 1 { // On a busy machine, queries may time out.
+		// On a busy machine, queries may time out.
+		if page[`operator_store_exporter_upstream_up{cluster="prod"}`] != 1 {
 			differences = []string{"a query failed: " + joinLines(exporter.log.warnings(t))}
 			continue
 		}

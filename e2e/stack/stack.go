@@ -296,8 +296,8 @@ func (t Target) write(b *bytes.Buffer) {
 	b.WriteString("}\n")
 }
 
-// Until calls done again and again, with growing delays, until it returns true. If ctx ends before that, the error
-// contains the last error of done.
+// Until calls done again and again, with growing delays, until it returns true. If ctx ends
+// before that, the error contains the last error of done.
 func Until(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
 	const minDelay, maxDelay = 20 * time.Millisecond, 250 * time.Millisecond
 	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
