@@ -387,7 +387,13 @@ func TestDNSFailure(t *testing.T) {
 
 	names.set(true)
 	t.Cleanup(func() { names.set(false) })
-	upstream := httptest.NewServer(http.HandlerFunc(scriptedUpstream))
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(scriptedUpstream))
+	upstream.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state == http.StateNew && !names.isKnown() {
+			_ = conn.Close() // The exporter resolved the name before the fault.
+		}
+	}
+	upstream.Start()
 	t.Cleanup(upstream.Close)
 	url := strings.Replace(upstream.URL, "127.0.0.1", testHost, 1)
 	config := fmt.Sprintf("clusters:\n- name: c\n  upstream: {url: %q}\n", url)
@@ -828,6 +834,13 @@ func (s *nameServer) set(known bool) {
 	s.known = known
 }
 
+// isKnown reports whether testHost is known.
+func (s *nameServer) isKnown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known
+}
+
 // dial connects a resolver to the server.
 func (s *nameServer) dial(context.Context, string, string) (net.Conn, error) {
 	server, resolver := net.Pipe()
@@ -857,9 +870,7 @@ func (s *nameServer) respond(conn net.Conn) error {
 		return err
 	}
 
-	s.mu.Lock()
-	known := s.known && question.Name.String() == testHost+"."
-	s.mu.Unlock()
+	known := s.isKnown() && question.Name.String() == testHost+"."
 	header.Response = true
 	if !known {
 		header.RCode = dnsmessage.RCodeNameError
