@@ -558,8 +558,9 @@ const faultStores = 2
 // Whatever fails, the page is there before the scraper gives up, only the gauges that depend on the
 // failure are absent, the failure is counted by its reason and logged once, and the first scrape
 // after the fault is complete.
+//
+// No other test runs at the same time: a busy machine would let scrapes time out that must not.
 func TestFaults(t *testing.T) {
-	t.Parallel()
 	upstream := startFleet(t, faultStores)
 
 	run := func(mechanism, name string, f fault) {
@@ -813,9 +814,12 @@ func (n *network) reroute(t *testing.T, address string) {
 	listen := n.proxy.Listen
 	n.proxy.Stop()
 	n.proxy.Upstream, n.proxy.Listen = address, listen
-	if err := n.proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
+	// The port stays in use as long as a process that another test has forked has the old listener,
+	// which is until the process executes its program.
+	until(t, "the port of the proxy", func(context.Context) (bool, error) {
+		err := n.proxy.Start()
+		return err == nil, err
+	})
 }
 
 // heal ends the fault.
