@@ -561,6 +561,7 @@ const faultStores = 2
 //
 // No other test runs at the same time: a busy machine would let scrapes time out that must not.
 func TestFaults(t *testing.T) {
+	_ = gzipBomb() // With the race detector, this would take too long during a scrape.
 	upstream := startFleet(t, faultStores)
 
 	run := func(mechanism, name string, f fault) {
