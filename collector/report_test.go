@@ -181,7 +181,7 @@ func TestReportOrder(t *testing.T) {
 	}
 }
 
-// The problems of a report, in its order: failed queries, then discovery, then stores.
+// The problems of a report are sorted by their text.
 func TestReportProblems(t *testing.T) {
 	up := &fakeUpstream{
 		targets: []labels.Labels{target("x", "a:20180"), target("y", "a:20180"), target("x", "b:20180")},
@@ -197,9 +197,9 @@ func TestReportProblems(t *testing.T) {
 		got = append(got, p.String())
 	}
 	want := []string{
+		`query "cpu_seconds" of cluster "c" failed: POST http://upstream: 500 Internal Server Error: try again`,
 		`query "storage_commands" of cluster "c": dropped the response for {job="x", instance="b:20180"}: ` +
 			`the response has a series twice`,
-		`query "cpu_seconds" of cluster "c" failed: POST http://upstream: 500 Internal Server Error: try again`,
 	}
 	if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
 		t.Errorf("got the problems\n%s\nwant first\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -356,7 +356,7 @@ func (l *Learner) layoutOf(samples []promql.Sample) (*Layout, error) {
 		}
 	}
 
-	key := strings.Join(les, "|")
+	key := strings.Join(les, "\xff")
 	if known := l.layouts[key]; known != nil {
 		return known, nil
 	}

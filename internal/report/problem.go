@@ -157,7 +157,7 @@ func (p Problem) LogFields() []any {
 	add("query", strings.Join(p.Queries, ","))
 	add("reason", string(p.Reason))
 	if p.AboutStore() {
-		add("store", p.Store.Address)
+		fields = append(fields, "store", p.Store.Address)
 		add("store_id", p.Store.ID)
 	}
 	if p.Kind == ProblemResponseRejected {

@@ -5,6 +5,7 @@ package scrape
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
@@ -189,7 +190,7 @@ func (s *run) readHistograms(q *gauge.Query, batches []bucketwindow.Batch) (tooN
 				StartKnown:  startKnown,
 				EvaluatedAt: s.evaluatedAt,
 			})
-			if err == bucketwindow.ErrTooNarrow { //nolint:errorlint // It is never wrapped.
+			if b.Bounds != nil && errors.Is(err, bucketwindow.ErrTooNarrow) {
 				tooNarrow = append(tooNarrow, t)
 
 				continue

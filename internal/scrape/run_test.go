@@ -155,6 +155,25 @@ func TestBucketsThatAreNotAHistogram(t *testing.T) {
 	}
 }
 
+// A bound that looks like the bounds of another target's histogram is rejected like any other that is
+// not a number.
+func TestBoundThatLooksLikeALayout(t *testing.T) {
+	lag := query(t, "raft_log_lag")
+	for _, separator := range []string{"|", "\xff"} {
+		up := &fakeUpstream{responses: map[string][]string{
+			"tikv_raftstore_log_lag_bucket": {
+				"instance=a:1,le=1 1", "instance=a:1,le=+Inf 1", "instance=b:1,le=+Inf" + separator + "1 5",
+			},
+		}}
+		f := newFixture(t, up)
+		results := f.run(t.Context(), identity("a:1"), identity("b:1"))
+
+		if results.Answered(lag, identity("b:1")) {
+			t.Errorf("separator %q: the response is accepted", separator)
+		}
+	}
+}
+
 // Queries that others depend on must not use up the time: each has a third of what is left.
 func TestCheapQueriesLeaveTime(t *testing.T) {
 	const buckets = "tikv_raftstore_log_lag_bucket"

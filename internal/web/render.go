@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
@@ -24,6 +25,7 @@ import (
 // of the process are only part of the scrape of all clusters.
 func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request, clusters []string) error {
 	exporter, release := o.Acquire()
+	release = sync.OnceFunc(release)
 	defer release()
 	scrape, err := exporter.Bind(r.Context(), clusters...)
 	if err != nil {
@@ -31,7 +33,7 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request, clusters [
 	}
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(scrape)
+	registry.MustRegister(releasingCollector{scrape, release})
 	gatherers := prometheus.Gatherers{registry}
 	if len(clusters) == 0 {
 		gatherers = append(gatherers, o.Process)
@@ -46,11 +48,26 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request, clusters [
 	return nil
 }
 
+// releasingCollector releases an exporter as soon as it has been collected. A client that does not
+// read the response must not keep the exporter, and with it the end of the process or a reload,
+// from closing.
+type releasingCollector struct {
+	prometheus.Collector
+	release func()
+}
+
+// Collect implements prometheus.Collector.
+func (c releasingCollector) Collect(ch chan<- prometheus.Metric) {
+	defer c.release()
+	c.Collector.Collect(ch)
+}
+
 // servePage is a scrapeFunc for people.
 func (o Options) servePage(w http.ResponseWriter, r *http.Request, clusters []string) error {
 	exporter, release := o.Acquire()
-	defer release()
 	reports, err := exporter.Report(r.Context(), clusters...)
+	cfg := exporter.Config()
+	release() // Before the response is written: see releasingCollector.
 	if err != nil {
 		return err
 	}
@@ -58,7 +75,7 @@ func (o Options) servePage(w http.ResponseWriter, r *http.Request, clusters []st
 	page := statuspage.Page{
 		Reports:       reports,
 		Clusters:      clusters,
-		Config:        exporter.Config(),
+		Config:        cfg,
 		TelemetryPath: o.TelemetryPath,
 		Version:       version.Version,
 		Now:           time.Now(),
@@ -73,8 +90,8 @@ func (o Options) servePage(w http.ResponseWriter, r *http.Request, clusters []st
 // serveStores is a scrapeFunc for scripts.
 func (o Options) serveStores(w http.ResponseWriter, r *http.Request, clusters []string) error {
 	exporter, release := o.Acquire()
-	defer release()
 	scrape, err := exporter.Scrape(r.Context(), clusters...)
+	release() // Before the response is written: see releasingCollector.
 	if err != nil {
 		return err
 	}

@@ -459,3 +459,38 @@ func TestInvalidOptions(t *testing.T) {
 		})
 	}
 }
+
+// writeObserver is a ResponseWriter that calls a function before the body is written.
+type writeObserver struct {
+	*httptest.ResponseRecorder
+	before func()
+}
+
+// Write implements http.ResponseWriter.
+func (w writeObserver) Write(b []byte) (int, error) {
+	w.before()
+
+	return w.ResponseRecorder.Write(b)
+}
+
+// A client that does not read its response must not keep the exporter open: it is released before
+// the response is written.
+func TestExporterIsReleasedBeforeWriting(t *testing.T) {
+	for _, path := range []string{"/metrics", "/", "/api/v1/stores"} {
+		t.Run(path, func(t *testing.T) {
+			h := newHarness(t, nil)
+			writes := 0
+			w := writeObserver{ResponseRecorder: httptest.NewRecorder(), before: func() {
+				writes++
+				if n := h.acquired.Load(); n != 0 {
+					t.Errorf("%d exporters are in use while the response is written, want 0", n)
+				}
+			}}
+			h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+
+			if writes == 0 || w.Code != http.StatusOK {
+				t.Errorf("got %d writes and the status %d, want a response", writes, w.Code)
+			}
+		})
+	}
+}
