@@ -155,8 +155,8 @@ func TestBucketsThatAreNotAHistogram(t *testing.T) {
 	}
 }
 
-// A bound that looks like the bounds of another target's histogram is rejected like any other that is
-// not a number.
+// A bound that looks like the bounds of another target's histogram is rejected like any other
+// that is not a number.
 func TestBoundThatLooksLikeALayout(t *testing.T) {
 	lag := query(t, "raft_log_lag")
 	for _, separator := range []string{"|", "\xff"} {
