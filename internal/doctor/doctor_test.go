@@ -614,8 +614,8 @@ func TestQueries(t *testing.T) {
 		}
 
 		requireChecks(t, findings(checkCluster(t, "", prometheus.Start(t))), []doctor.Check{
-			{Outcome: doctor.Fail, Name: "queries", Text: `made to fail`},
 			{Outcome: doctor.Fail, Name: "queries", Text: `another reason`},
+			{Outcome: doctor.Fail, Name: "queries", Text: `made to fail`},
 		})
 	})
 	t.Run("rejected response", func(t *testing.T) {
