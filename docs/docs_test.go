@@ -75,7 +75,6 @@ func TestMetricsDocument(t *testing.T) {
 	}
 }
 
-// requireRow fails the test unless a file has a row.
 // requireRow fails the test unless a table of a file has the row. The error names the line below
 // the first row that begins with the cell previous.
 func requireRow(t *testing.T, file, previous, row string) {
