@@ -16,10 +16,10 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
 )
 
-// position returns the place of a text in a file of this package, for failures that say what to
-// change.
-func position(t *testing.T, file, text string) string {
+// position returns the place of a text in builtin.go, for failures that say what to change.
+func position(t *testing.T, text string) string {
 	t.Helper()
+	const file = "builtin.go"
 	content, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -37,12 +37,12 @@ func TestBuiltinGaugesAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for i, g := range builtin {
 		if g.Name == "" {
-			t.Errorf("%s: row %d has no Name", position(t, "gauge.go", "var builtin"), i+1)
+			t.Errorf("%s: row %d has no Name", position(t, "var builtin"), i+1)
 
 			continue
 		}
 
-		where := position(t, "gauge.go", fmt.Sprintf("%q", g.Name))
+		where := position(t, fmt.Sprintf("%q", g.Name))
 		if !strings.HasPrefix(g.Name, "operator_store_") || strings.HasPrefix(g.Name, "operator_store_exporter_") {
 			t.Errorf("%s: %s is not the name of a store gauge: use operator_store_NAME", where, g.Name)
 		}
@@ -71,7 +71,7 @@ func TestBuiltinGaugesAreComplete(t *testing.T) {
 
 // Every query that a built-in gauge needs is in the list of queries, which has no duplicates.
 func TestBuiltinQueriesAreComplete(t *testing.T) {
-	where := position(t, "query.go", "var instantQueries")
+	where := position(t, "var instantQueries")
 	for _, g := range builtin {
 		for _, q := range g.source.queries() {
 			if !slices.Contains(instantQueries, q) {
@@ -105,7 +105,7 @@ func TestBuiltinQueriesAreNeeded(t *testing.T) {
 
 	for _, q := range instantQueries {
 		if !slices.Contains(needed, q) {
-			where := position(t, "query.go", fmt.Sprintf("%q", q.Name))
+			where := position(t, fmt.Sprintf("%q", q.Name))
 			t.Errorf("%s: no gauge needs the query %q: remove it", where, q.Name)
 		}
 	}
