@@ -44,7 +44,7 @@ func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	clusters := map[string]*cluster{}
 	for name, family := range families {
 		for _, m := range family.Metric {
-			l := labels(m)
+			l := labelsOf(m)
 			if l["cluster"] == "" {
 				continue
 			}
@@ -65,7 +65,7 @@ func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	return verdict, nil
 }
 
-func labels(m *dto.Metric) map[string]string {
+func labelsOf(m *dto.Metric) map[string]string {
 	l := map[string]string{}
 	for _, p := range m.Label {
 		l[p.GetName()] = p.GetValue()

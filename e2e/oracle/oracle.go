@@ -102,14 +102,14 @@ func p99(first float64, store int, ms int64) float64 {
 }
 
 // Gauges returns the gauges that the exporter must expose for a store at an evaluation time, by
-// name. A gauge whose metrics the oracle does not have is missing.
+// name. A gauge that is not written here is the sum of one metric; see derivedGauges.
 func Gauges(store int, at time.Time) map[string]float64 {
 	ms := max(0, at.UnixMilli())
 	usedBytes := number(used, store, ms)
 	availableBytes := number(available, store, ms)
 	totalBytes := number(capacity, store, ms)
 
-	return map[string]float64{
+	gauges := map[string]float64{
 		"operator_store_up":                            1,
 		"operator_store_qps":                           number(commands, store, ms),
 		"operator_store_grpc_qps":                      1000,
@@ -125,6 +125,13 @@ func Gauges(store int, at time.Time) map[string]float64 {
 		"operator_store_raft_lag":                      p99(firstLagBound, store, ms),
 		"operator_store_last_scrape_timestamp_seconds": float64(ms/1000 - 1),
 	}
+	for _, d := range derivedGauges() {
+		if _, ok := gauges[d.name]; !ok {
+			gauges[d.name] = number(d.kind, store, ms)
+		}
+	}
+
+	return gauges
 }
 
 // series is a series of a query's result.
@@ -141,6 +148,22 @@ func (s series) matches(selector *parser.VectorSelector) bool {
 		}
 	}
 	return true
+}
+
+// groupedBy returns the series without the labels that an aggregation removes. Without a grouping,
+// it keeps all labels.
+func (s series) groupedBy(grouping []string) series {
+	if len(grouping) == 0 {
+		return s
+	}
+
+	metric := map[string]string{}
+	for _, name := range grouping {
+		if v, ok := s.metric[name]; ok {
+			metric[name] = v
+		}
+	}
+	return series{metric: metric, value: s.value}
 }
 
 // seriesOf returns the series that a metric of one store has after rate and sum, or its timestamps.
@@ -187,11 +210,18 @@ func seriesOf(metric string, timestamps bool, store int, ms int64) []series {
 		labels := map[string]string{"address": Address(store), "store": ID(store), "type": "store_capacity"}
 		return []series{{metric: labels, value: 1}}
 	default:
-		return nil
+		var all []series
+		for _, d := range derivedGauges() {
+			if d.metric == metric {
+				all = append(all, one(number(d.kind, store, ms), d.labels...))
+			}
+		}
+		return all
 	}
 }
 
-// evaluate returns the series that the selectors of an expression select.
+// evaluate returns the series that the selectors of an expression select, with the labels that the
+// expression groups by.
 func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 	root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
 	if err != nil {
@@ -199,8 +229,12 @@ func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 	}
 
 	var result []series
+	var grouping []string
 	timestamps := strings.HasPrefix(expression, "timestamp(")
 	parser.Inspect(root, func(n parser.Node, _ []parser.Node) error {
+		if a, ok := n.(*parser.AggregateExpr); ok {
+			grouping = a.Grouping
+		}
 		selector, ok := n.(*parser.VectorSelector)
 		if !ok {
 			return nil
@@ -209,7 +243,7 @@ func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 		for store := range o.Stores {
 			for _, s := range seriesOf(selector.Name, timestamps, store, ms) {
 				if s.matches(selector) {
-					result = append(result, s)
+					result = append(result, s.groupedBy(grouping))
 				}
 			}
 		}
