@@ -49,7 +49,7 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 func TestMain(m *testing.M) {
 	// All tests depend on the list of gauges: if it is wrong, say so once and run none of them.
 	if err := truth.Check(); err != nil {
-		exit(fmt.Errorf("the truth table differs from the exporter's catalog:\n%w", err))
+		exit(fmt.Errorf("the truth table differs from the exporter's catalog or the simulator:\n%w", err))
 	}
 	_ = os.Setenv("GORACE", "atexit_sleep_ms=0") // Otherwise the race detector sleeps for a second at every exit.
 	dir, err := buildExporter()

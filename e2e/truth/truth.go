@@ -193,8 +193,8 @@ func GaugesOf(query string) []string {
 	return Select(func(g Gauge) bool { return g.Query == query })
 }
 
-// Check returns an error that names each difference to the exporter's catalog, and the line to
-// change.
+// Check returns an error that names each difference between the tables and the exporter's catalog,
+// each series that the simulator lacks, and the line to change.
 func Check() error {
 	var gauges, queries, wantGauges, wantQueries []string
 	for _, g := range Gauges {
@@ -226,7 +226,7 @@ func Check() error {
 		}
 	}
 
-	return errors.Join(errs...)
+	return errors.Join(append(errs, checkSimulator()...)...)
 }
 
 // compare returns an error for each name that a table lacks, or has without reason.
