@@ -596,6 +596,11 @@ func TestFaults(t *testing.T) {
 }
 
 func testFault(t *testing.T, upstream string, f fault) {
+	isFailed := func(q truth.Query) bool { return q.Name == f.want.failed }
+	if f.want.failed != "" && !slices.ContainsFunc(truth.Queries, isFailed) {
+		t.Fatalf("no query has the name %q: see the names in e2e/truth/truth.go", f.want.failed)
+	}
+
 	n := newNetwork(t, upstream, f.tls)
 
 	config := fmt.Sprintf("clusters:\n- name: c\n  upstream:\n    url: %s\n    %s\n    %s\n", n.url, n.config, f.config)
@@ -612,6 +617,9 @@ func testFault(t *testing.T, upstream string, f fault) {
 
 	for range 2 {
 		f.want.check(t, scrapeInTime(t, exporter, timeout))
+		if t.Failed() {
+			return // The second scrape and the log would only repeat the failure.
+		}
 	}
 	f.want.checkLog(t, exporter.log)
 	if secrets := exporter.log.matching("hunter2"); len(secrets) > 0 {
