@@ -111,6 +111,26 @@ func runPageTests(t *testing.T, tests []pageTest) {
 // pageOf returns the page of the given reports.
 func pageOf(reports ...report.Report) statuspage.Page { return statuspage.Page{Reports: reports} }
 
+// excerpt returns the part of a long line around its first difference from another line.
+func excerpt(line, other string) string {
+	same := 0
+	for same < min(len(line), len(other)) && line[same] == other[same] {
+		same++
+	}
+
+	const before, after = 40, 80
+	from, to := max(0, same-before), min(len(line), same+after)
+	text := line[from:to]
+	if from > 0 {
+		text = "…" + text
+	}
+	if to < len(line) {
+		text += "…"
+	}
+
+	return strings.ToValidUTF8(text, "")
+}
+
 // The golden file shows a page with all built-in gauges: adding a gauge changes it.
 func TestGoldenPage(t *testing.T) {
 	down := downStore("2", "tikv-1:20160")
@@ -142,8 +162,9 @@ func TestGoldenPage(t *testing.T) {
 	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
 	for i := range max(len(gotLines), len(wantLines)) {
 		if g, w := lineAt(gotLines, i), lineAt(wantLines, i); g != w {
-			t.Fatalf("line %d of the page is\n%s\nwant that of internal/statuspage/%s:\n%s\n"+
-				"If the new page is right, run: go test ./internal/statuspage -update", i+1, g, golden, w)
+			t.Fatalf("internal/statuspage/%s:%d: the line of the page is\n%s\nwant\n%s\n"+
+				"If the new page is right, run: go test ./internal/statuspage -update",
+				golden, i+1, excerpt(g, w), excerpt(w, g))
 		}
 	}
 }
