@@ -50,8 +50,8 @@ func compareStores(a, b report.Store) int {
 		cmp.Compare(len(a.ID), len(b.ID)), strings.Compare(a.ID, b.ID), strings.Compare(a.Address, b.Address))
 }
 
-// assembleWithoutStores returns the result of a scrape that found no usable state, which is nil if
-// the first refresh has not finished before ctx ended.
+// assembleWithoutStores returns the result of a scrape that found no usable state. The state is nil
+// if the first refresh did not finish before ctx ended.
 func (c *cluster) assembleWithoutStores(ctx context.Context, state *discovery.State) *report.Report {
 	if state != nil {
 		return c.newReport(state.Queries, nil)

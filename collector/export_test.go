@@ -7,7 +7,7 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
 )
 
-// Upstream is the interface that tests replace upstream's client with.
+// Upstream is the interface of upstream's client, which tests replace.
 type Upstream = upstream
 
 // WithClients returns options that use the given clients instead of HTTP.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// queryCost is what a query costs by itself, both here and in upstream.
+	// queryCost is the fixed cost of a query, in the exporter and in upstream together.
 	queryCost = 3 * time.Millisecond
 	// maxExtraQueries is how many more queries than necessary are sent in order to select fewer
 	// buckets.

@@ -2,7 +2,7 @@
 
 // Package bucketwindow chooses the histogram buckets that a query needs.
 //
-// # Why
+// # Purpose
 //
 // Without this package, nine tenths of the series that a scrape makes upstream evaluate would be
 // histogram buckets: TiKV's gRPC histogram alone has thousands of series per store. But a quantile
@@ -12,7 +12,7 @@
 // which its quantiles lay on the last scrape, and the two highest. These bounds are the target's
 // window.
 //
-// # When a window is too narrow
+// # Windows that are too narrow
 //
 // Latencies change, so a quantile may have left the window since the last scrape. The response
 // shows whether it has, because cumulative counts never fall from one bound to the next: the
@@ -31,7 +31,7 @@
 // histogram_quantile within rounding errors. Where rounding could decide, as for a rank that is
 // almost equal to a count, a window counts as too narrow.
 //
-// # What must hold
+// # Conditions
 //
 // Two things can make counts fall from one bound to the next, or change the bounds themselves. When
 // a process restarts, upstream estimates the rate of each bound's counter separately, and these
@@ -39,11 +39,11 @@
 // bounds. Therefore, a window only applies to a target whose process has not restarted since the
 // window was learned, and that started longer than the rate window ago.
 //
-// # Where to look
+// # Types
 //
-// Layout is the bounds of a histogram, Histogram computes quantiles from some of its buckets, and
-// Learner chooses the buckets of all targets, scrape after scrape. Learner.group puts targets with
-// similar windows into one query.
+// Layout holds the bounds of a histogram, Histogram computes quantiles from some of its buckets,
+// and Learner chooses the buckets of all targets, scrape after scrape. Learner.group puts targets
+// with similar windows into one query.
 package bucketwindow
 
 import (
@@ -94,17 +94,17 @@ type Span [2]int
 const (
 	// equalTolerance is the relative difference up to which PromQL considers two counts equal.
 	equalTolerance = 1e-12
-	// rankTolerance is the relative distance of a count from the rank below which rounding may
-	// decide on which side it lies. PromQL evens out such differences using all counts, so all are
-	// needed.
+	// rankTolerance is a relative difference. If a count is closer to the rank than this, rounding
+	// may decide which of the two is larger. PromQL removes such small differences between counts,
+	// but needs all counts to do so.
 	rankTolerance = 1e-9
 	// smallBucket is the share of observations below which a bucket may hold nothing but rounding
 	// errors.
 	smallBucket = 1e-4
 	// nearBound is the share of a bucket's width within which a quantile is near the bucket's
-	// bound, and may be beyond it on the next scrape. Querying one bound more costs about a
-	// twentieth of all buckets, which is about how often a quantile moves farther than this between
-	// two scrapes.
+	// bound, and may be beyond it on the next scrape. It balances two costs. One more bound costs
+	// about a twentieth of all buckets, on every scrape. A quantile that moves farther than
+	// nearBound costs all buckets, on about one scrape in twenty.
 	nearBound = 0.3
 )
 

@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// Layout is the ascending bounds of a histogram's buckets. The last one is +Inf. It is immutable.
+// Layout holds the bounds of a histogram's buckets, ascending. The last one is +Inf. A layout is
+// immutable.
 type Layout struct {
 	labels []string // The values of the label le as upstream spells them, ascending.
 	bounds []float64

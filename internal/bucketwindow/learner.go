@@ -46,8 +46,8 @@ type Learner struct {
 	layouts    map[string]*Layout // By their labels: most targets share one layout.
 	windows    map[storematch.Identity]window
 	batchSize  int
-	bucketCost time.Duration // What upstream takes for one bucket of one target.
-	stale      bool          // What was learned since the last plan would change it.
+	bucketCost time.Duration // The time that upstream takes for one bucket of one target.
+	stale      bool          // Whether the last plan does not reflect what was learned since.
 	planned    any           // The generation of the last plan.
 	plan       []Batch
 }
@@ -68,8 +68,8 @@ type window struct {
 // The batch size is learned from the duration of queries: several short queries run in parallel.
 const (
 	minBatchSize = 50
-	slowQuery    = 250 * time.Millisecond // Slower queries are halved.
-	fastQuery    = 60 * time.Millisecond  // Faster queries are doubled.
+	slowQuery    = 250 * time.Millisecond // Batches whose query is slower are halved.
+	fastQuery    = 60 * time.Millisecond  // Batches whose query is faster are doubled.
 )
 
 // maxLayouts bounds the layouts that are remembered. All versions of TiKV together have three; only

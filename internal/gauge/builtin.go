@@ -123,8 +123,8 @@ var (
 	QueryLastScrape = raw("last_scrape", `timestamp(tikv_store_size_bytes{type="available"})`)
 
 	// QueryReplicaTime returns when each replica last scraped the target, successfully or not. The
-	// replica that scraped last is used, because up of a replica that is gone lingers for the
-	// lookback of the upstream.
+	// replica that scraped last is used, because upstream still returns the last up of a stopped
+	// replica until its own lookback has passed.
 	QueryReplicaTime = raw("replica_time", `timestamp(up)`)
 
 	// QueryStartTime detects restarts: a restarted process may have other buckets.

@@ -39,7 +39,7 @@ type Problem struct {
 	Kind    ProblemKind
 	Cluster string
 
-	Queries []string            // QueryFailed: those that failed alike. ResponseRejected: the one.
+	Queries []string            // QueryFailed: those that failed in the same way. ResponseRejected: one.
 	Reason  httpclient.Reason   // All kinds except NoTargets.
 	Err     error               // QueryFailed, ResponseRejected.
 	Target  storematch.Identity // ResponseRejected.

@@ -54,8 +54,8 @@ func NewQueryRun(
 	}
 }
 
-// Do sends one request, for targets, and keeps its result. Expression is what is sent, "" if it is
-// not PromQL.
+// Do sends one request, for targets, and keeps its result. Expression is the PromQL of the request,
+// or "" if the request has none.
 func (r *QueryRun) Do(targets []storematch.Identity, expression string, send func() (promql.Vector, error)) {
 	if expression != "" {
 		r.mu.Lock()

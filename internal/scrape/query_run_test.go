@@ -177,8 +177,8 @@ func TestRejectedResponses(t *testing.T) {
 	}
 }
 
-// The batches of a query are sent concurrently, while somebody looks at the report. The race
-// detector watches.
+// The batches of a query are sent concurrently, while reports of it are requested. With -race, this
+// test detects data races.
 func TestQueryRunConcurrency(t *testing.T) {
 	const batches = 100
 	var (

@@ -38,8 +38,8 @@ func (r *Results) Succeeded(q *gauge.Query) bool { return len(r.runs[q].errs) ==
 // Answered reports whether upstream answered q for a target, possibly with nothing.
 func (r *Results) Answered(q *gauge.Query, t storematch.Identity) bool { return r.runs[q].answered(t) }
 
-// Responses returns what upstream returned about one target. It is nil if it is not known which
-// replica to believe.
+// Responses returns what upstream returned about one target. It is nil if there are several
+// replicas and it is not known which one scraped the target last.
 func (r *Results) Responses(t storematch.Identity) gauge.Responses {
 	replica, ok := r.freshestReplica(t)
 	if !ok {
@@ -97,7 +97,7 @@ func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok boo
 // query that is not aggregated has several series for it. It returns nil if the identity belongs to
 // one target.
 func DuplicateTargets(responses gauge.Responses) []string {
-	var query *gauge.Query // Of several ones, the first by name: the text of a problem must not change at random.
+	var query *gauge.Query // The first one by name, because the text of a problem must not change at random.
 	for q, response := range responses {
 		if q.Shape == gauge.Raw && len(response.Samples) > 1 && (query == nil || q.Name < query.Name) {
 			query = q

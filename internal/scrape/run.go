@@ -73,7 +73,7 @@ type run struct {
 }
 
 // queryUp sends QueryUp for the first batch, which determines the evaluation time. If it fails,
-// that is upstream's current time as far as it is known.
+// the evaluation time is upstream's current time, as far as it is known.
 func (s *run) queryUp(ctx context.Context) {
 	ctx, cancel := withShare(ctx, cheapShare)
 	defer cancel()
@@ -115,7 +115,7 @@ func (s *run) queryRest(ctx context.Context) {
 		again := s.readHistograms(q, batches)
 		s.runs[q].forget(again)
 		retried[q] = s.Learners[q].AllBounds(again)
-		// What a retry takes says nothing about the batches to come.
+		// Nothing is learned from the duration of a retry: later batches do not select all buckets.
 		s.queryBuckets(ctx, &group, q, retried[q], func(bucketwindow.Batch, time.Duration) {})
 	}
 	_ = group.Wait()

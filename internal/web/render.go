@@ -48,9 +48,9 @@ func (o Options) serveMetrics(w http.ResponseWriter, r *http.Request, clusters [
 	return nil
 }
 
-// releasingCollector releases an exporter as soon as it has been collected. A client that does not
-// read the response must not keep the exporter, and with it the end of the process or a reload,
-// from closing.
+// releasingCollector releases an exporter as soon as it has been collected. An exporter that is in
+// use is not closed after a reload, and the process waits for it when it ends. A client that does
+// not read the response must not cause that.
 type releasingCollector struct {
 	prometheus.Collector
 	release func()
