@@ -38,7 +38,6 @@ func (c *cluster) assemble(state *discovery.State, results *scrape.Results) *rep
 		r.Stores = append(r.Stores, a.store(m))
 	}
 	slices.SortStableFunc(r.Stores, compareStores)
-	slices.SortStableFunc(r.Problems, byText)
 
 	return r
 }
@@ -90,7 +89,6 @@ func (c *cluster) newReport(background, instant map[*gauge.Query]report.Query) *
 		}
 	}
 	r.Problems = report.NewQueryProblems(r.Cluster, r.Queries)
-	slices.SortStableFunc(r.Problems, byText)
 
 	return r
 }

@@ -157,6 +157,7 @@ func configuredStores(configured []config.Store) []storematch.Store {
 func (c *cluster) scrape(ctx context.Context) *report.Report {
 	return c.sharer.Do(ctx, func(ctx context.Context) *report.Report {
 		r := c.query(ctx)
+		r.SortProblems()
 		if !canceled(ctx) {
 			c.countProblems(r)
 			c.problems.log(r.Problems, time.Now())

@@ -5,7 +5,6 @@ package collector
 import (
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,11 +29,13 @@ type problemLog struct {
 // logEntry is a problem that was logged.
 type logEntry struct {
 	problem  report.Problem
+	text     string // Of the problem.
 	loggedAt time.Time
 	open     bool // It has not been logged as resolved.
 }
 
-// log logs which of problems, which are all that exist now, are new, and which are resolved.
+// log logs which of problems, which are all that exist now, are new, in their order, and which are
+// resolved.
 func (l *problemLog) log(problems []report.Problem, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,7 +44,7 @@ func (l *problemLog) log(problems []report.Problem, now time.Time) {
 	}
 
 	current := map[string]bool{}
-	for _, p := range slices.SortedFunc(slices.Values(problems), byText) {
+	for _, p := range problems {
 		isNew := false
 		for _, key := range p.Keys() {
 			current[key] = true
@@ -55,8 +56,10 @@ func (l *problemLog) log(problems []report.Problem, now time.Time) {
 		}
 
 		_ = level.Warn(l.logger).Log(append([]any{"msg", p.Message()}, p.LogFields()...)...)
+
+		entry := logEntry{problem: p, text: p.String(), loggedAt: now, open: true}
 		for _, key := range p.Keys() {
-			l.entries[key] = &logEntry{problem: p, loggedAt: now, open: true}
+			l.entries[key] = new(entry)
 		}
 	}
 
@@ -69,13 +72,13 @@ func (l *problemLog) logResolved(current map[string]bool, now time.Time) {
 	resolved, lasting := map[string]report.Problem{}, map[string]bool{}
 	for key, e := range l.entries {
 		if current[key] {
-			lasting[e.problem.String()] = true
+			lasting[e.text] = true
 
 			continue
 		}
 		if e.open {
 			e.open = false
-			resolved[e.problem.String()] = e.problem
+			resolved[e.text] = e.problem
 		}
 		if now.Sub(e.loggedAt) >= logAgainAfter {
 			delete(l.entries, key)
@@ -89,5 +92,3 @@ func (l *problemLog) logResolved(current map[string]bool, now time.Time) {
 		}
 	}
 }
-
-func byText(a, b report.Problem) int { return strings.Compare(a.String(), b.String()) }

@@ -5,6 +5,7 @@ package report
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
@@ -87,6 +88,24 @@ func (r *Report) Value(s Store, name string) gauge.Value {
 	}
 
 	return gauge.Value{}
+}
+
+// SortProblems sorts the problems by their text, each of which is rendered once: if a configuration
+// is wrong, every store may have a problem.
+func (r *Report) SortProblems() {
+	type rendered struct {
+		text    string
+		problem Problem
+	}
+	problems := make([]rendered, len(r.Problems))
+	for i, p := range r.Problems {
+		problems[i] = rendered{p.String(), p}
+	}
+	slices.SortStableFunc(problems, func(a, b rendered) int { return strings.Compare(a.text, b.text) })
+
+	for i, p := range problems {
+		r.Problems[i] = p.problem
+	}
 }
 
 // FailedQueries returns the queries that failed.

@@ -30,14 +30,12 @@ type QueryRun struct {
 	ran         bool
 	expressions []string // As they were sent.
 	duration    time.Duration
-	errs        []error // One per failed request.
-	responses   map[storematch.Identity]replicas
-	unanswered  map[storematch.Identity]bool  // Targets of the requests that failed.
-	rejected    map[storematch.Identity]error // Why the samples of a target were dropped.
+	errs        []error                                                   // One per failed request.
+	samples     map[storematch.Identity]map[string][]promql.Sample        // By target and replica.
+	histograms  map[storematch.Identity]map[string]bucketwindow.Histogram // What the samples of Buckets queries make up.
+	unanswered  map[storematch.Identity]bool                              // Targets of the requests that failed.
+	rejected    map[storematch.Identity]error                             // Why the samples of a target were dropped.
 }
-
-// replicas is the samples of one target, by replica.
-type replicas map[string]gauge.Response
 
 // NewQueryRun returns a run of q that has not sent anything. countFailure is called for each failed
 // request and each rejected response; it must not call methods of the run.
@@ -48,7 +46,8 @@ func NewQueryRun(
 		query:         q,
 		replicaLabels: replicaLabels,
 		countFailure:  countFailure,
-		responses:     map[storematch.Identity]replicas{},
+		samples:       map[storematch.Identity]map[string][]promql.Sample{},
+		histograms:    map[storematch.Identity]map[string]bucketwindow.Histogram{},
 		unanswered:    map[storematch.Identity]bool{},
 		rejected:      map[storematch.Identity]error{},
 	}
@@ -119,14 +118,14 @@ func (r *QueryRun) add(target storematch.Identity, s promql.Sample) {
 	if _, rejected := r.rejected[target]; rejected {
 		return
 	}
-	byReplica := r.responses[target]
+	byReplica := r.samples[target]
 	if byReplica == nil {
-		byReplica = replicas{}
-		r.responses[target] = byReplica
+		byReplica = map[string][]promql.Sample{}
+		r.samples[target] = byReplica
 	}
 
 	replica := r.replicaOf(s)
-	samples := byReplica[replica].Samples
+	samples := byReplica[replica]
 	switch r.query.Shape {
 	case gauge.Custom:
 		if len(samples) > 0 {
@@ -148,7 +147,7 @@ func (r *QueryRun) add(target storematch.Identity, s promql.Sample) {
 		}
 	case gauge.Raw: // Several series mean that several targets share the identity; see Results.DuplicateTargets.
 	}
-	byReplica[replica] = gauge.Response{Samples: append(samples, s)}
+	byReplica[replica] = append(samples, s)
 }
 
 // replicaOf identifies the replica that s comes from; it is "" if there are no replica labels.
@@ -169,7 +168,7 @@ func (r *QueryRun) replicaOf(s promql.Sample) string {
 func (r *QueryRun) reject(target storematch.Identity, err error) {
 	r.rejected[target] = err
 	r.countFailure(r.query, httpclient.ReasonResponse)
-	delete(r.responses, target)
+	delete(r.samples, target)
 }
 
 // forget drops the responses about targets that are queried again.
@@ -178,28 +177,21 @@ func (r *QueryRun) forget(targets []storematch.Identity) {
 	defer r.mu.Unlock()
 
 	for _, t := range targets {
-		delete(r.responses, t)
+		delete(r.samples, t)
 	}
 }
 
-// samples returns the samples of a target by replica, and whether upstream answered the query for
-// it.
-func (r *QueryRun) samples(t storematch.Identity) (byReplica map[string][]promql.Sample, answered bool) {
+// samplesOf returns the samples of a target by replica, which must not be modified, and whether
+// upstream answered the query for it.
+func (r *QueryRun) samplesOf(t storematch.Identity) (byReplica map[string][]promql.Sample, answered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.answered(t) {
-		return nil, false
-	}
 
-	byReplica = make(map[string][]promql.Sample, len(r.responses[t]))
-	for replica, response := range r.responses[t] {
-		byReplica[replica] = response.Samples
-	}
-
-	return byReplica, true
+	return r.samples[t], r.answered(t)
 }
 
-// setHistograms stores the histograms that the samples of a target make up. An error rejects them.
+// setHistograms stores the histograms that the samples of a target make up, by replica. An error
+// rejects them.
 func (r *QueryRun) setHistograms(t storematch.Identity, histograms map[string]bucketwindow.Histogram, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -208,10 +200,12 @@ func (r *QueryRun) setHistograms(t storematch.Identity, histograms map[string]bu
 
 		return
 	}
+	r.histograms[t] = histograms
+}
 
-	for replica, h := range histograms {
-		r.responses[t][replica] = gauge.Response{Histogram: h}
-	}
+// response returns what the query returned for one replica of a target. The run has finished.
+func (r *QueryRun) response(t storematch.Identity, replica string) gauge.Response {
+	return gauge.Response{Samples: r.samples[t][replica], Histogram: r.histograms[t][replica]}
 }
 
 // answered reports whether upstream answered the query for a target, possibly with nothing. The

@@ -49,7 +49,7 @@ func (r *Results) Responses(t storematch.Identity) gauge.Responses {
 	responses := make(gauge.Responses, len(r.runs))
 	for q, run := range r.runs {
 		if run.answered(t) {
-			responses[q] = run.responses[t][replica]
+			responses[q] = run.response(t, replica)
 		}
 	}
 
@@ -66,7 +66,7 @@ func (r *Results) Responses(t storematch.Identity) gauge.Responses {
 func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok bool) {
 	scrapedAt := map[string]float64{}
 	for _, run := range r.runs {
-		for name := range run.responses[t] {
+		for name := range run.samples[t] {
 			scrapedAt[name] = 0
 		}
 	}
@@ -83,8 +83,8 @@ func (r *Results) freshestReplica(t storematch.Identity) (replica string, ok boo
 	}
 
 	for _, q := range []*gauge.Query{gauge.QueryLastScrape, gauge.QueryReplicaTime} {
-		for name, response := range r.runs[q].responses[t] {
-			scrapedAt[name] = max(scrapedAt[name], response.Samples[0].F)
+		for name, samples := range r.runs[q].samples[t] {
+			scrapedAt[name] = max(scrapedAt[name], samples[0].F)
 		}
 	}
 

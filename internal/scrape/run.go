@@ -177,7 +177,7 @@ func (s *run) query(ctx context.Context, q *gauge.Query, targets []storematch.Id
 func (s *run) readHistograms(q *gauge.Query, batches []bucketwindow.Batch) (tooNarrow []storematch.Identity) {
 	for _, b := range batches {
 		for _, t := range b.Targets {
-			samples, answered := s.runs[q].samples(t)
+			samples, answered := s.runs[q].samplesOf(t)
 			if !answered || len(samples) == 0 {
 				continue
 			}
@@ -205,7 +205,7 @@ func (s *run) readHistograms(q *gauge.Query, batches []bucketwindow.Batch) (tooN
 // startTime returns when a target's process started, if that is known and the same for all
 // replicas.
 func (s *run) startTime(t storematch.Identity) (start float64, known bool) {
-	samples, answered := s.runs[gauge.QueryStartTime].samples(t)
+	samples, answered := s.runs[gauge.QueryStartTime].samplesOf(t)
 	if !answered {
 		return 0, false
 	}
