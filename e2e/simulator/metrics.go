@@ -48,6 +48,12 @@ func (v Version) latencyBounds() []float64 {
 // lagBounds are the finite bounds of tikv_raftstore_log_lag, the same in every version.
 var lagBounds = []float64{2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 5120, 10240}
 
+// Bounds and labels of tikv_coprocessor_request_duration_seconds, a few of those that TiKV has.
+var (
+	coprocessorBounds   = []float64{0.001, 0.01, 0.1, 1}
+	coprocessorRequests = []string{"select", "index", "analyze_table"}
+)
+
 // grpcTypes are the values of the label type of tikv_grpc_msg_duration_seconds. TiKV exports all
 // from the start.
 var grpcTypes = []string{

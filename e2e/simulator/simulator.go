@@ -9,6 +9,7 @@ package simulator
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -50,6 +51,9 @@ type Store struct {
 	since      time.Time     // Start of the load; zero while idle.
 	stopped    bool
 	noCapacity bool
+
+	lag                   histogram
+	messages, coprocessor []histogram
 }
 
 // Truth holds the true rates and values of a store under load.
@@ -102,6 +106,7 @@ func (c *Cluster) AddStore(name, address string, version Version) *Store {
 		ID: len(c.stores) + 1, Name: name, Address: address, Version: version,
 		started: now, age: time.Hour, since: now, truth: c.truth(name, version),
 	}
+	s.prepareHistograms()
 	c.stores[name] = s
 	return s
 }
@@ -232,7 +237,7 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	switch {
 	case kind == "tikv" && store != nil:
-		ok = store.write(&page)
+		ok = store.write(r.Context(), &page)
 	case kind == "process" && proc != nil:
 		ok = proc.write(&page)
 	case kind == "pd":
@@ -247,11 +252,12 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page.Bytes()) // If it fails, the scraper has gone.
 }
 
-// write writes the store's page. It returns false if the store is stopped.
-func (s *Store) write(w *bytes.Buffer) bool {
+// write writes the store's page. It returns false if the store is stopped, or if the scraper has given
+// up meanwhile: on a busy machine, pages that nobody reads would make all others late.
+func (s *Store) write(ctx context.Context, w *bytes.Buffer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped {
+	if s.stopped || ctx.Err() != nil {
 		return false
 	}
 	now := time.Now()
@@ -259,15 +265,58 @@ func (s *Store) write(w *bytes.Buffer) bool {
 
 	s.writeProcess(w, t)
 	s.writeCommands(w, t)
-	s.writeMessages(w, t)
-	head(w, "tikv_raftstore_log_lag", "histogram")
-	histogram(w, "tikv_raftstore_log_lag", "", s.truth.Lag, lagBounds, t)
+	s.writeHistograms(w, t)
 	s.writeSizes(w)
 	s.writeServer(w)
 	s.writeEngine(w)
 	s.writeRegions(w)
-	s.writeCoprocessor(w, t)
 	return true
+}
+
+// The histograms of the page.
+const (
+	messagesName    = "tikv_grpc_msg_duration_seconds"
+	lagName         = "tikv_raftstore_log_lag"
+	coprocessorName = "tikv_coprocessor_request_duration_seconds"
+)
+
+func (s *Store) prepareHistograms() {
+	bounds := s.Version.latencyBounds()
+	for i, load := range s.truth.Messages {
+		if len(s.Version.Priorities) == 0 {
+			s.messages = append(s.messages,
+				newHistogram(messagesName, fmt.Sprintf("type=%q,", grpcTypes[i]), load, bounds))
+			continue
+		}
+
+		load.Rate /= float64(len(s.Version.Priorities))
+		for _, p := range s.Version.Priorities {
+			labels := fmt.Sprintf("type=%q,priority=%q,", grpcTypes[i], p)
+			s.messages = append(s.messages, newHistogram(messagesName, labels, load, bounds))
+		}
+	}
+
+	s.lag = newHistogram(lagName, "", s.truth.Lag, lagBounds)
+	for i, request := range coprocessorRequests {
+		load := Load{Rate: float64(10 * (s.ID + i)), Median: 0.005, Shape: 2}
+		s.coprocessor = append(s.coprocessor,
+			newHistogram(coprocessorName, fmt.Sprintf("req=%q,", request), load, coprocessorBounds))
+	}
+}
+
+func (s *Store) writeHistograms(w *bytes.Buffer, t float64) {
+	head(w, messagesName, "histogram")
+	for i := range s.messages {
+		s.messages[i].write(w, t)
+	}
+
+	head(w, lagName, "histogram")
+	s.lag.write(w, t)
+
+	head(w, coprocessorName, "histogram")
+	for i := range s.coprocessor {
+		s.coprocessor[i].write(w, t)
+	}
 }
 
 func (s *Store) writeProcess(w *bytes.Buffer, t float64) {
@@ -289,24 +338,6 @@ func (s *Store) writeCommands(w *bytes.Buffer, t float64) {
 
 	for i, rate := range s.truth.Commands {
 		fmt.Fprintf(w, "tikv_storage_command_total{type=%q} %.0f\n", commandTypes[i], math.Floor(rate*t))
-	}
-}
-
-func (s *Store) writeMessages(w *bytes.Buffer, t float64) {
-	head(w, "tikv_grpc_msg_duration_seconds", "histogram")
-
-	bounds := s.Version.latencyBounds()
-	for i, load := range s.truth.Messages {
-		if len(s.Version.Priorities) == 0 {
-			histogram(w, "tikv_grpc_msg_duration_seconds", fmt.Sprintf("type=%q,", grpcTypes[i]), load, bounds, t)
-			continue
-		}
-
-		load.Rate /= float64(len(s.Version.Priorities))
-		for _, p := range s.Version.Priorities {
-			labels := fmt.Sprintf("type=%q,priority=%q,", grpcTypes[i], p)
-			histogram(w, "tikv_grpc_msg_duration_seconds", labels, load, bounds, t)
-		}
 	}
 }
 
@@ -364,41 +395,8 @@ func (s *Store) writeRegions(w *bytes.Buffer) {
 	fmt.Fprintf(w, "tikv_raftstore_region_count{type=\"leader\"} %d\n", 100*s.ID)
 }
 
-// coprocessorBounds are the finite bounds of tikv_coprocessor_request_duration_seconds.
-var coprocessorBounds = []float64{0.001, 0.01, 0.1, 1}
-
-func (s *Store) writeCoprocessor(w *bytes.Buffer, t float64) {
-	head(w, "tikv_coprocessor_request_duration_seconds", "histogram")
-
-	for i, request := range []string{"select", "index", "analyze_table"} {
-		load := Load{Rate: float64(10 * (s.ID + i)), Median: 0.005, Shape: 2}
-		histogram(
-			w, "tikv_coprocessor_request_duration_seconds", fmt.Sprintf("req=%q,", request), load, coprocessorBounds, t)
-	}
-}
-
 func head(w *bytes.Buffer, name, kind string) {
 	fmt.Fprintf(w, "# HELP %s Simulated.\n# TYPE %s %s\n", name, name, kind)
-}
-
-// histogram writes the buckets, sum and count of load after t seconds.
-func histogram(w *bytes.Buffer, name, labels string, load Load, bounds []float64, t float64) {
-	all, share := 0.0, 0.0 // Each bucket is counted alone and added to those below, as in TiKV.
-	add := func(upTo float64) {
-		all += math.Floor(load.Rate * t * (upTo - share))
-		share = upTo
-	}
-	for _, b := range bounds {
-		add(load.below(b))
-		fmt.Fprintf(w, "%s_bucket{%sle=\"%g\"} %.0f\n", name, labels, b, all)
-	}
-	add(1)
-	fmt.Fprintf(w, "%s_bucket{%sle=\"+Inf\"} %.0f\n", name, labels, all)
-	braced := ""
-	if labels != "" {
-		braced = "{" + strings.TrimSuffix(labels, ",") + "}"
-	}
-	fmt.Fprintf(w, "%s_sum%s %g\n%s_count%s %.0f\n", name, braced, all*load.Median, name, braced, all)
 }
 
 // process is a process that is not a TiKV.
