@@ -607,12 +607,7 @@ func testFault(t *testing.T, upstream string, f fault) {
 	exporter := startConfigured(t, config, "--discovery.interval=1h")
 	exporter.scrape(t).requireComplete(t, faultStores)
 
-	// A short timeout is for faults that last until it. All others would fail by it on a busy
-	// machine.
-	timeout := 5 * time.Second
-	if f.want.reason == "timeout" {
-		timeout = 2 * time.Second
-	}
+	const timeout = 2 * time.Second
 	f.inject(t, n)
 
 	for range 2 {

@@ -176,7 +176,7 @@ func testFailedQuery(t *testing.T, upstream string, stores int, q truth.Query, f
 	broken.Store(true)
 	timeout := 10 * time.Second
 	if f.reason == "timeout" && !q.Background { // No scrape waits for background queries.
-		timeout = 4 * time.Second
+		timeout = 2 * time.Second
 	}
 	success := fmt.Sprintf(`operator_store_exporter_query_success{cluster="c", query=%q}`, q.Name)
 	faulty := scrape(t, exporter.URL+"/metrics", timeout)

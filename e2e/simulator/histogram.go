@@ -52,6 +52,7 @@ func newHistogram(name, labels string, load Load, bounds []float64) histogram {
 // write writes the buckets, sum and count after t seconds under load.
 func (h *histogram) write(w *bytes.Buffer, t float64) {
 	w.Grow(h.size)
+
 	text := w.AvailableBuffer()
 	all := 0.0 // Each bucket is counted alone and added to those below, as in TiKV.
 	for _, b := range h.buckets {

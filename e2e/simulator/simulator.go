@@ -306,6 +306,7 @@ func (s *Store) prepareHistograms() {
 
 func (s *Store) writeHistograms(w *bytes.Buffer, t float64) {
 	head(w, messagesName, "histogram")
+
 	for i := range s.messages {
 		s.messages[i].write(w, t)
 	}
@@ -314,6 +315,7 @@ func (s *Store) writeHistograms(w *bytes.Buffer, t float64) {
 	s.lag.write(w, t)
 
 	head(w, coprocessorName, "histogram")
+
 	for i := range s.coprocessor {
 		s.coprocessor[i].write(w, t)
 	}
