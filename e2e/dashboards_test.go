@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/promql/parser"
 	"go.yaml.in/yaml/v4"
@@ -82,7 +83,7 @@ func TestDashboards(t *testing.T) {
 	upstream := startVersions(t, map[string]simulator.Version{"tikv-0": simulator.V7, "tikv-1": simulator.V8})
 	exporter := startConfigured(t, fmt.Sprintf(
 		"clusters:\n- {name: prod, upstream: {url: %q}, rate_window: 10s}\n", upstream.URL))
-	federation := startFederation(t, exporter)
+	federation := startFederation(t, exporter, time.Second)
 	until(t, "the federation to have two scrapes with every gauge", func(ctx context.Context) (bool, error) {
 		const expression = `count(rate(operator_store_exporter_queries_queued_total[4s])` +
 			` and on () count(operator_store_raft_lag) == 2)`

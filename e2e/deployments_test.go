@@ -152,7 +152,7 @@ clusters:
 - {name: pair, rate_window: 10s, selector: '{tidb_cluster="pair"}', upstream: {url: %[1]q}, replica_labels: [replica]}
 - {name: unpaired, rate_window: 10s, selector: '{tidb_cluster="pair"}', upstream: {url: %[1]q}}
 `, upstream.URL, pdOne, pdTwo))
-	federation := startFederation(t, exporter)
+	federation := startFederation(t, exporter, federationInterval)
 	gauges := requireTruth(t, federation.URL, upstream.URL, 0, func(f federated) []subject {
 		subjects := slices.Clone(d.subjects)
 		for _, instance := range pair {

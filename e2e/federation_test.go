@@ -126,7 +126,7 @@ clusters:
   upstream: {url: %[1]q}
   rate_window: 10s
 `, upstream.URL, stores.String()))
-	federation := startFederation(t, exporter)
+	federation := startFederation(t, exporter, federationInterval)
 	gauges := requireTruth(t, federation.URL, upstream.URL, kind.tolerance, func(federated) []subject {
 		return subjects
 	})
@@ -225,13 +225,17 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 	return upstream, subjects
 }
 
-// startFederation starts a Prometheus that scrapes the exporter.
-func startFederation(t *testing.T, e *exporter) *stack.Process {
+// federationInterval is the scrape interval, and timeout, of the federation Prometheus: a busy machine
+// must not let the exporter's queries time out.
+const federationInterval = 3 * time.Second
+
+// startFederation starts a Prometheus that scrapes the exporter every interval.
+func startFederation(t *testing.T, e *exporter, interval time.Duration) *stack.Process {
 	t.Helper()
 	target := stack.Target{
 		Job: "operator_store", Instance: "exporter:9820", Address: stack.Host(e.URL), Path: "/metrics",
 	}
-	return startPrometheus(t, "federation", time.Second, target)
+	return startPrometheus(t, "federation", interval, target)
 }
 
 // compareSimulated returns how the gauges of a store differ from what is true in the simulator.
