@@ -225,8 +225,8 @@ func startFaultyFleet(t *testing.T, f *fleet, kind upstreamKind) (*stack.Process
 	return upstream, subjects
 }
 
-// federationInterval is the scrape interval, and timeout, of the federation Prometheus: a busy machine
-// must not let the exporter's queries time out.
+// federationInterval is the scrape interval, and timeout, of the federation Prometheus: a busy
+// machine must not let the exporter's queries time out.
 const federationInterval = 3 * time.Second
 
 // startFederation starts a Prometheus that scrapes the exporter every interval.

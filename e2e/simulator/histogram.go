@@ -11,8 +11,8 @@ import (
 )
 
 // histogram is a histogram of a page. Everything except for the numbers is prepared, because the
-// pages of all stores of a test are mostly histograms, and with the race detector writing them would
-// take most of the time of the tests.
+// pages of all stores of a test are mostly histograms, and with the race detector writing them
+// would take most of the time of the tests.
 type histogram struct {
 	load       Load
 	buckets    []bucket
@@ -25,7 +25,8 @@ type bucket struct {
 	share  float64 // The share of the observations that are in this bucket and not in a lower one.
 }
 
-// newHistogram returns a histogram with the given labels, such as `type="kv_get",`, and finite bounds.
+// newHistogram returns a histogram with the given labels, such as `type="kv_get",`, and finite
+// bounds.
 func newHistogram(name, labels string, load Load, bounds []float64) histogram {
 	h := histogram{load: load}
 	below := 0.0

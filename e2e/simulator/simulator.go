@@ -252,8 +252,8 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page.Bytes()) // If it fails, the scraper has gone.
 }
 
-// write writes the store's page. It returns false if the store is stopped, or if the scraper has given
-// up meanwhile: on a busy machine, pages that nobody reads would make all others late.
+// write writes the store's page. It returns false if the store is stopped, or if the scraper has
+// given up meanwhile: on a busy machine, pages that nobody reads would make all others late.
 func (s *Store) write(ctx context.Context, w *bytes.Buffer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
