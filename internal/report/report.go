@@ -97,6 +97,7 @@ func (r *Report) SortProblems() {
 		text    string
 		problem Problem
 	}
+
 	problems := make([]rendered, len(r.Problems))
 	for i, p := range r.Problems {
 		problems[i] = rendered{p.String(), p}

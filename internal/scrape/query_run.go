@@ -32,7 +32,7 @@ type QueryRun struct {
 	duration    time.Duration
 	errs        []error                                                   // One per failed request.
 	samples     map[storematch.Identity]map[string][]promql.Sample        // By target and replica.
-	histograms  map[storematch.Identity]map[string]bucketwindow.Histogram // What the samples of Buckets queries make up.
+	histograms  map[storematch.Identity]map[string]bucketwindow.Histogram // From the samples of Buckets queries.
 	unanswered  map[storematch.Identity]bool                              // Targets of the requests that failed.
 	rejected    map[storematch.Identity]error                             // Why the samples of a target were dropped.
 }
