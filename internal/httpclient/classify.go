@@ -125,6 +125,11 @@ func statusError(request string, resp *http.Response, body apiError) *Error {
 	}
 
 	switch code := resp.StatusCode; {
+	case body.tooLarge || code == http.StatusRequestEntityTooLarge || code == http.StatusRequestURITooLong:
+		e.Reason, e.Hint, e.TooLarge = ReasonQuery, HintTooLarge, true
+		if body.kind == "" && !body.tooLarge {
+			e.Reason = ReasonHTTP
+		}
 	case body.timedOut():
 		e.Reason, e.Hint = ReasonTimeout, HintTimeout
 	case body.kind != "" && (code == http.StatusBadRequest || code == http.StatusUnprocessableEntity):

@@ -89,6 +89,16 @@ func TestStatuses(t *testing.T) {
 			hint:   httpclient.HintTimeout,
 		},
 		{
+			name:   "timeout at the end of a long message",
+			status: 422,
+			body: `{"status":"error","errorType":"execution","error":"` + strings.Repeat("x", 300) +
+				`: context deadline exceeded"}`,
+			reason: httpclient.ReasonTimeout,
+			cause: "422 Unprocessable Entity: " + strings.Repeat("x", 100) + "..." + strings.Repeat("x", 70) +
+				": context deadline exceeded", // The last 97 characters.
+			hint: httpclient.HintTimeout,
+		},
+		{
 			name:   "canceled, in plain text",
 			status: 500,
 			body:   "context canceled",
@@ -161,7 +171,7 @@ func TestStatuses(t *testing.T) {
 			status: 500,
 			body:   strings.Repeat("é", 1000),
 			reason: httpclient.ReasonHTTP,
-			cause:  "500 Internal Server Error: " + strings.Repeat("é", 200),
+			cause:  "500 Internal Server Error: " + strings.Repeat("é", 100) + "..." + strings.Repeat("é", 97),
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

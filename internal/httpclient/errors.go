@@ -4,6 +4,7 @@ package httpclient
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -18,12 +19,13 @@ const (
 	ReasonQuery      Reason = "query"      // Upstream rejected the expression or failed to evaluate it.
 	ReasonResponse   Reason = "response"   // A response that is malformed or not of the requested kind.
 	ReasonLimit      Reason = "limit"      // A response that is larger than a configured limit.
+	ReasonPartial    Reason = "partial"    // A response that may lack series.
 )
 
 // Reasons returns every Reason.
 func Reasons() []Reason {
 	return []Reason{
-		ReasonTimeout, ReasonConnection, ReasonHTTP, ReasonQuery, ReasonResponse, ReasonLimit,
+		ReasonTimeout, ReasonConnection, ReasonHTTP, ReasonQuery, ReasonResponse, ReasonLimit, ReasonPartial,
 	}
 }
 
@@ -38,6 +40,10 @@ type Error struct {
 	Hint       string // How to fix it; "" if that is not known.
 	StatusCode int    // The status of the response; 0 if none was received.
 
+	// TooLarge reports whether the server rejected the query for its size or cost, so that a
+	// smaller one may succeed.
+	TooLarge bool
+
 	tryNext bool // The status shows that another server may succeed.
 }
 
@@ -50,11 +56,16 @@ func (e *Error) Unwrap() error { return e.Err }
 func (e *Error) cause() string { return e.Request + ": " + e.Err.Error() }
 
 // failover reports whether another server with the same data may succeed. It may if the server
-// could not be reached, did not respond in time, or is broken. It would not if the request itself
-// is wrong: a wrong password or expression has to be fixed, and a server that happens to accept it
-// must not hide that.
+// could not be reached, did not respond in time, is broken, or lacks data. It would not if the
+// request itself is wrong: a wrong password or expression has to be fixed, and a server that
+// happens to accept it must not hide that.
 func (e *Error) failover() bool {
-	return e.Reason == ReasonConnection || e.Reason == ReasonTimeout || e.Reason == ReasonHTTP && e.tryNext
+	switch e.Reason {
+	case ReasonConnection, ReasonTimeout, ReasonPartial:
+		return true
+	default:
+		return e.Reason == ReasonHTTP && e.tryNext
+	}
 }
 
 // serverErrors are the errors of several servers, in the order in which they were tried.
@@ -150,6 +161,16 @@ func HintOf(err error) string {
 	}
 
 	return hint
+}
+
+// IsTooLarge reports whether a server rejected the query for its size or cost, so that a smaller
+// one may succeed.
+func IsTooLarge(err error) bool {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // Wrappers are unwrapped below.
+		return e.TooLarge
+	}
+
+	return slices.ContainsFunc(unwrap(err), IsTooLarge)
 }
 
 // unwrap returns the errors that err wraps directly.

@@ -171,7 +171,7 @@ func TestAsErrorReturnsFirstServer(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
-	want := []httpclient.Reason{"timeout", "connection", "http", "query", "response", "limit"}
+	want := []httpclient.Reason{"timeout", "connection", "http", "query", "response", "limit", "partial"}
 	if got := httpclient.Reasons(); !slices.Equal(got, want) {
 		t.Errorf("Reasons() = %q, want %q", got, want)
 	}

@@ -31,6 +31,8 @@ func TestFailoverByReason(t *testing.T) {
 		{reason: httpclient.ReasonQuery, want: []string{firstURL}},
 		{reason: httpclient.ReasonResponse, want: []string{firstURL}},
 		{reason: httpclient.ReasonLimit, want: []string{firstURL}},
+		// The other server may have the data that the first one lacks.
+		{reason: httpclient.ReasonPartial, want: []string{firstURL, secondURL}},
 	} {
 		t.Run(string(tc.reason), func(t *testing.T) {
 			var tried []string

@@ -79,14 +79,24 @@ func headers(c commonconfig.HTTPClientConfig) map[string]commonconfig.Header {
 	return c.HTTPHeaders.Headers
 }
 
-// oneLine returns the first 200 printable characters of s, with runs of other characters replaced
-// by a space.
+// oneLine returns the printable characters of s, with runs of other characters replaced by a space.
+// If there are more than 200, it leaves out those in the middle: errors of nested calls, such as
+// those of Thanos, begin with where they happened and end with the cause.
 func oneLine(s string) string {
-	const maxRunes = 200
+	const (
+		maxRunes = 200
+		ellipsis = "..."
+		head     = 100
+		tail     = maxRunes - head - len(ellipsis)
+	)
 	words := strings.FieldsFunc(strings.ToValidUTF8(s, ""), func(r rune) bool {
 		return unicode.IsSpace(r) || !unicode.IsPrint(r)
 	})
 	runes := []rune(strings.Join(words, " "))
 
-	return string(runes[:min(len(runes), maxRunes)])
+	if len(runes) <= maxRunes {
+		return string(runes)
+	}
+
+	return string(runes[:head]) + ellipsis + string(runes[len(runes)-tail:])
 }

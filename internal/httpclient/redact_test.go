@@ -78,10 +78,26 @@ func TestSanitize(t *testing.T) {
 			want:    "Digest <secret>, Token <secret>",
 		},
 		{
-			name:    "a secret at the end of what is shown",
+			name:    "a secret at the end of the beginning that is shown",
 			config:  "bearer_token: " + secret,
-			message: strings.Repeat("x", 195) + secret,
-			want:    strings.Repeat("x", 195) + "<secr",
+			message: strings.Repeat("x", 95) + secret + strings.Repeat("y", 200),
+			want:    strings.Repeat("x", 95) + "<secr..." + strings.Repeat("y", 97),
+		},
+		{
+			name:    "a secret at the beginning of the end that is shown",
+			config:  "bearer_token: " + secret,
+			message: strings.Repeat("x", 200) + secret + strings.Repeat("y", 95),
+			want:    strings.Repeat("x", 100) + "...t>" + strings.Repeat("y", 95),
+		},
+		{
+			name:    "200 characters are shown",
+			message: strings.Repeat("x", 200),
+			want:    strings.Repeat("x", 200),
+		},
+		{
+			name:    "the middle of 201 characters is left out",
+			message: strings.Repeat("x", 100) + "mmmm" + strings.Repeat("z", 97),
+			want:    strings.Repeat("x", 100) + "..." + strings.Repeat("z", 97),
 		},
 		{
 			name:    "nothing to hide",

@@ -132,10 +132,15 @@ func (s *Servers) readBody(resp *http.Response) ([]byte, error) {
 	return body, err
 }
 
+// maxErrorText bounds what is read of the body of a failed response that is not the query API's.
+const maxErrorText = 16 << 10
+
 // apiError is what the body of a failed response says.
 type apiError struct {
 	kind    string // The errorType of the query API, such as "bad_data"; "" if another program responded.
 	message string
+	// tooLarge reports whether the message says that the query was rejected for its size or cost.
+	tooLarge bool
 }
 
 // parseAPIError returns the error in a response of the query API, or the beginning of any other
@@ -146,10 +151,14 @@ func (s *Servers) parseAPIError(body []byte) apiError {
 		Error     string `json:"error"`
 	}
 	if json.Unmarshal(body, &parsed) == nil && parsed.Error != "" {
-		return apiError{kind: parsed.ErrorType, message: s.Sanitize(parsed.Error)}
+		return apiError{
+			kind: parsed.ErrorType, message: s.Sanitize(parsed.Error), tooLarge: MentionsSizeLimit(parsed.Error),
+		}
 	}
 
-	return apiError{message: s.Sanitize(string(body))}
+	text := string(body[:min(len(body), maxErrorText)])
+
+	return apiError{message: s.Sanitize(text), tooLarge: MentionsSizeLimit(text)}
 }
 
 // timedOut reports whether the server gave up because the query took too long, or because it was

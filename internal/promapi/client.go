@@ -21,6 +21,7 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
 // completeParams are URL parameters that make other backends respond with complete and current
@@ -84,38 +85,63 @@ func (c *Client) Queued() uint64 { return c.servers.Queued() }
 // Close closes idle connections.
 func (c *Client) Close() { c.servers.Close() }
 
-// Query evaluates expression at the given time; if it is zero, at upstream's current time. It
-// returns the series and the time of the evaluation. The series are the only place where the API
-// shows which time it chose, so an expression without a given time must yield at least one. Errors
-// wrap an *httpclient.Error.
-func (c *Client) Query(
-	ctx context.Context, expression string, at time.Time,
-) (vector promql.Vector, evaluatedAt time.Time, err error) {
+// Result is the response to an instant query.
+type Result struct {
+	Vector      promql.Vector
+	EvaluatedAt time.Time // By upstream's clock.
+	Partial     bool      // Whether series may be missing. It is an error unless partial responses are accepted.
+}
+
+// Query evaluates expression at the given time; if it is zero, at upstream's current time. The
+// series are the only place where the API shows which time it chose, so an expression without a
+// given time must yield at least one. Errors wrap an *httpclient.Error.
+func (c *Client) Query(ctx context.Context, expression string, at time.Time) (Result, error) {
 	form := url.Values{"query": {expression}}
 	if !at.IsZero() {
 		form.Set("time", formatTime(at))
 	}
 
 	var sent time.Time
-	err = c.request(ctx, "/api/v1/query", form, func(body []byte, sentAt time.Time) (err error) {
+	var result Result
+	err := c.request(ctx, "/api/v1/query", form, func(body []byte, sentAt time.Time) (err error) {
 		sent = sentAt
-		vector, err = newDecoder(c.seriesLimit, c.allowPartial).vector(body)
-		if err == nil && at.IsZero() && len(vector) == 0 {
+		d := newDecoder(c.seriesLimit, c.allowPartial)
+		result.Vector, err = d.vector(body)
+		result.Partial = d.partial
+		if err == nil && at.IsZero() && len(result.Vector) == 0 {
 			return errors.New("the response is empty, so that upstream's time is unknown")
 		}
 
 		return err
 	})
 	if err != nil {
-		return nil, time.Time{}, err
+		return Result{}, err
 	}
 
+	result.EvaluatedAt = at
 	if at.IsZero() {
-		at = time.UnixMilli(vector[0].T)
-		c.clock.setOffset(at.Sub(sent))
+		result.EvaluatedAt = time.UnixMilli(result.Vector[0].T)
+		c.clock.setOffset(result.EvaluatedAt.Sub(sent))
 	}
 
-	return vector, at, nil
+	return result, nil
+}
+
+// Samples returns the samples of the series that a vector selector matches, within a range before
+// the given time. Errors wrap an *httpclient.Error.
+func (c *Client) Samples(
+	ctx context.Context, selector promqlexpr.Expr, within time.Duration, at time.Time,
+) (promql.Matrix, error) {
+	form := url.Values{"query": {promqlexpr.Range(selector, within)}, "time": {formatTime(at)}}
+
+	var matrix promql.Matrix
+	err := c.request(ctx, "/api/v1/query", form, func(body []byte, _ time.Time) (err error) {
+		matrix, err = newDecoder(c.seriesLimit, c.allowPartial).matrix(body)
+
+		return err
+	})
+
+	return matrix, err
 }
 
 // Series returns the label sets of the series that match any of matchers and had samples between
@@ -221,16 +247,27 @@ func (c *Client) responseError(request string, err error) *httpclient.Error {
 		StatusCode: http.StatusOK,
 	}
 
-	var failed apiError
+	var (
+		failed  apiError
+		partial partialError
+	)
 	switch {
 	case errors.As(err, &failed):
 		e.Reason, e.Hint = httpclient.ReasonQuery, ""
 		e.Err = errors.New(cmp.Or(c.servers.Sanitize(failed.message), "the response is an error without a message"))
+		if httpclient.MentionsSizeLimit(failed.message) {
+			e.TooLarge, e.Hint = true, httpclient.HintTooLarge
+		}
 		if failed.timedOut() {
 			e.Reason, e.Hint = httpclient.ReasonTimeout, httpclient.HintTimeout
 		}
-	case errors.Is(err, errPartial):
+	case errors.As(err, &partial):
+		e.Reason = httpclient.ReasonPartial
+		e.Err = errors.New(c.servers.Sanitize(partial.cause))
 		e.Hint = "check upstream's storage nodes, or accept partial responses with partial_response: true"
+		if httpclient.MentionsSizeLimit(partial.cause) { // A store of Thanos that exceeded its limit.
+			e.TooLarge, e.Hint = true, httpclient.HintTooLarge
+		}
 	case errors.Is(err, errSeriesLimit):
 		e.Reason, e.Hint = httpclient.ReasonLimit, httpclient.HintLimit("series_limit")
 		e.Err = fmt.Errorf("the response has more series than series_limit, %d", c.seriesLimit)

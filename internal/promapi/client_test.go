@@ -42,9 +42,9 @@ http_headers: {X-Scope-OrgID: {values: [tenant]}}`, base+"/prefix/")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 
-	_, at, err := client.Query(ctx, `up{a="é"}`, time.UnixMilli(1700000000123))
-	if err != nil || at.UnixMilli() != 1700000000123 {
-		t.Fatalf("evaluated at %s with error %v", at, err)
+	result, err := client.Query(ctx, `up{a="é"}`, time.UnixMilli(1700000000123))
+	if err != nil || result.EvaluatedAt.UnixMilli() != 1700000000123 {
+		t.Fatalf("evaluated at %s with error %v", result.EvaluatedAt, err)
 	}
 
 	got := *last
@@ -93,7 +93,7 @@ func TestParamsOfOtherBackends(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			base, last := startRecorder(t)
 
-			if _, _, err := newClient(t, tc.config, base).Query(t.Context(), "up", time.Unix(1, 0)); err != nil {
+			if _, err := newClient(t, tc.config, base).Query(t.Context(), "up", time.Unix(1, 0)); err != nil {
 				t.Fatal(err)
 			}
 
@@ -144,7 +144,7 @@ func TestFallbackToGET(t *testing.T) {
 				fmt.Fprint(w, emptyVector)
 			})
 
-			_, _, err := newClient(t, "", base).Query(t.Context(), `up{a="&é"}`, time.Unix(1, 0))
+			_, err := newClient(t, "", base).Query(t.Context(), `up{a="&é"}`, time.Unix(1, 0))
 
 			if tc.fallback && (err != nil || query != `up{a="&é"}` || timeout == "") {
 				t.Errorf("GET has query %q, timeout %q and error %v", query, timeout, err)
@@ -373,7 +373,7 @@ func TestRejectedResponses(t *testing.T) {
 			handler: respond(200,
 				`{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}`,
 			),
-			reason: httpclient.ReasonResponse,
+			reason: httpclient.ReasonPartial,
 			want:   []string{"the response is marked isPartial", "partial_response: true"},
 		},
 		{
@@ -450,7 +450,7 @@ timeout: 1s
 series_limit: 3
 http_headers: {X-Key: {secrets: [hunter2]}}`, base)
 
-	_, _, err := client.Query(t.Context(), "up", time.Unix(1, 0))
+	_, err := client.Query(t.Context(), "up", time.Unix(1, 0))
 
 	requireError(t, err, reason, append(want, base)...)
 	if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "\n") {
@@ -499,8 +499,9 @@ func TestAcceptedResponses(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			client := newClient(t, tc.config, startServer(t, respond(200, tc.body)))
 
-			got, _, err := client.Query(t.Context(), "up", time.Unix(1, 0))
+			result, err := client.Query(t.Context(), "up", time.Unix(1, 0))
 
+			got := result.Vector
 			if err != nil || len(got) != 1 || got[0].Metric.String() != `{a="b"}` || got[0].T != 1500 || got[0].F != 2 {
 				t.Errorf("got %v with error %v", got, err)
 			}
@@ -564,10 +565,11 @@ func TestTimeOfUpstream(t *testing.T) {
 		t.Error("upstream's time is known before the first query")
 	}
 
-	_, _, err := client.Query(t.Context(), "nothing", time.Time{})
+	_, err := client.Query(t.Context(), "nothing", time.Time{})
 	requireError(t, err, httpclient.ReasonResponse, "the response is empty, so that upstream's time is unknown")
 
-	_, at, err := client.Query(t.Context(), "vector(0)", time.Time{})
+	result, err := client.Query(t.Context(), "vector(0)", time.Time{})
+	at := result.EvaluatedAt
 	if err != nil || at.UnixMilli() != 1700000000123 {
 		t.Fatalf("evaluated at %s with error %v", at, err)
 	}
@@ -603,7 +605,7 @@ func TestFailover(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			client := newClient(t, "", tc.urls...)
 
-			_, _, err := client.Query(t.Context(), "up", time.Unix(1, 0))
+			_, err := client.Query(t.Context(), "up", time.Unix(1, 0))
 
 			if (err == nil) != tc.works {
 				t.Fatalf("error is %v, want one: %v", err, !tc.works)
@@ -620,7 +622,7 @@ func TestFailover(t *testing.T) {
 				t.Errorf("active server is %s of %q, want %s of %q", active, all, good, tc.urls)
 			}
 			before := requests
-			if _, _, err := client.Query(t.Context(), "up", time.Unix(1, 0)); err != nil || requests != before+1 {
+			if _, err := client.Query(t.Context(), "up", time.Unix(1, 0)); err != nil || requests != before+1 {
 				t.Errorf("the active server got %d requests with error %v, want 1", requests-before, err)
 			}
 		})

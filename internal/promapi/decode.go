@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/go-faster/jx"
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,17 +25,28 @@ func (e apiError) Error() string { return e.message }
 
 func (e apiError) timedOut() bool { return e.kind == "timeout" || e.kind == "canceled" }
 
-var (
-	errPartial     = errors.New("the response is marked isPartial: it lacks data")
-	errSeriesLimit = errors.New("over series_limit")
-)
+// partialError says why a response may lack series.
+type partialError struct{ cause string }
+
+// Error implements error.
+func (e partialError) Error() string { return e.cause }
+
+const markedPartial = "the response is marked isPartial: it lacks data"
+
+// annotationPrefix distinguishes the annotations of PromQL, such as "PromQL warning: ..." and
+// "PromQL info: ...", which are about the expression, from warnings that the response may lack
+// series, such as those of a failed remote read or of a Thanos store that could not be reached.
+const annotationPrefix = "PromQL "
+
+var errSeriesLimit = errors.New("over series_limit")
 
 // decoder decodes responses of the query API. It accepts what the API documents and nothing else.
 // Go's encoding/json is lenient: a value that is null, missing, or of another type would be decoded
 // as a zero, which looks like a number.
 type decoder struct {
 	seriesLimit  int
-	allowPartial bool // Responses that lack data are accepted.
+	allowPartial bool // Responses that may lack data are accepted.
+	partial      bool // The response may lack data.
 
 	interned map[string]string // Label names and values, which repeat from series to series.
 	builder  labels.ScratchBuilder
@@ -44,8 +56,52 @@ func newDecoder(seriesLimit int, allowPartial bool) *decoder {
 	return &decoder{seriesLimit: seriesLimit, allowPartial: allowPartial, interned: map[string]string{}}
 }
 
-// vector decodes the response to an instant query.
+// vector decodes the response to an instant query for an instant vector.
 func (d *decoder) vector(body []byte) (promql.Vector, error) {
+	result, err := d.result(body, "vector")
+	if err != nil {
+		return nil, err
+	}
+
+	// A series has some hundred bytes. The estimate saves most of the growing.
+	vector := make(promql.Vector, 0, min(len(result)/200, d.seriesLimit))
+	err = jx.DecodeBytes(result).Arr(func(series *jx.Decoder) error {
+		if len(vector) == d.seriesLimit {
+			return errSeriesLimit
+		}
+		s, err := d.sample(series)
+		vector = append(vector, s)
+
+		return err
+	})
+
+	return vector, err
+}
+
+// matrix decodes the response to an instant query for a range vector.
+func (d *decoder) matrix(body []byte) (promql.Matrix, error) {
+	result, err := d.result(body, "matrix")
+	if err != nil {
+		return nil, err
+	}
+
+	var matrix promql.Matrix
+	err = jx.DecodeBytes(result).Arr(func(series *jx.Decoder) error {
+		if len(matrix) == d.seriesLimit {
+			return errSeriesLimit
+		}
+		s, err := d.samples(series)
+		matrix = append(matrix, s)
+
+		return err
+	})
+
+	return matrix, err
+}
+
+// result returns the undecoded result of a response to an instant query, whose type must be the
+// given one.
+func (d *decoder) result(body []byte, want string) ([]byte, error) {
 	var (
 		kind   string
 		result []byte
@@ -65,26 +121,11 @@ func (d *decoder) vector(body []byte) (promql.Vector, error) {
 			return err
 		})
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case kind != "vector":
-		return nil, fmt.Errorf("the response is a %q, want a vector", kind)
+	if err == nil && kind != want {
+		err = fmt.Errorf("the response is a %q, want a %s", kind, want)
 	}
 
-	// A series has some hundred bytes. The estimate saves most of the growing.
-	vector := make(promql.Vector, 0, min(len(result)/200, d.seriesLimit))
-	err = jx.DecodeBytes(result).Arr(func(series *jx.Decoder) error {
-		if len(vector) == d.seriesLimit {
-			return errSeriesLimit
-		}
-		s, err := d.sample(series)
-		vector = append(vector, s)
-
-		return err
-	})
-
-	return vector, err
+	return result, err
 }
 
 // series decodes the response of the series API.
@@ -105,51 +146,82 @@ func (d *decoder) series(body []byte) ([]labels.Labels, error) {
 	return all, err
 }
 
+// envelope is what all responses have in common.
+type envelope struct {
+	status  string
+	failed  apiError
+	partial string // Why the response may lack data; "" if it does not.
+	hasData bool
+}
+
 // response decodes what all responses have in common, and their data with decodeData.
 func (d *decoder) response(body []byte, decodeData func(*jx.Decoder) error) error {
-	var (
-		status  string
-		failed  apiError
-		partial bool
-		hasData bool
-	)
+	var e envelope
 	err := jx.DecodeBytes(body).ObjBytes(func(field *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "status":
-			status, err = field.Str()
+			e.status, err = field.Str()
 		case "errorType":
-			failed.kind, err = field.Str()
+			e.failed.kind, err = field.Str()
 		case "error":
-			failed.message, err = field.Str()
+			e.failed.message, err = field.Str()
 		case "isPartial":
-			partial, err = field.Bool()
+			err = e.decodeIsPartial(field)
+		case "warnings":
+			err = e.decodeWarnings(field)
 		case "data":
 			if field.Next() == jx.Null {
 				return field.Skip()
 			}
-			hasData = true
+			e.hasData = true
 			err = decodeData(field)
-		default: // This includes warnings, which may be annotations of PromQL.
+		default:
 			err = field.Skip()
 		}
 
 		return err
 	})
 
+	d.partial = e.partial != ""
 	switch {
-	case status == "error": // Even if the rest cannot be decoded.
-		return failed
+	case e.status == "error": // Even if the rest cannot be decoded.
+		return e.failed
 	case err != nil:
 		return err
-	case status != "success":
-		return fmt.Errorf("the status of the response is %q, want \"success\"", status)
-	case partial && !d.allowPartial:
-		return errPartial
-	case !hasData:
+	case e.status != "success":
+		return fmt.Errorf("the status of the response is %q, want \"success\"", e.status)
+	case d.partial && !d.allowPartial:
+		return partialError{e.partial}
+	case !e.hasData:
 		return errors.New("the response has no data")
 	default:
 		return nil
 	}
+}
+
+func (e *envelope) decodeIsPartial(field *jx.Decoder) error {
+	isPartial, err := field.Bool()
+	if isPartial && e.partial == "" {
+		e.partial = markedPartial
+	}
+
+	return err
+}
+
+// decodeWarnings keeps the first warning that is not an annotation of PromQL.
+func (e *envelope) decodeWarnings(field *jx.Decoder) error {
+	if field.Next() == jx.Null {
+		return field.Skip()
+	}
+
+	return field.Arr(func(item *jx.Decoder) error {
+		warning, err := item.Str()
+		if !strings.HasPrefix(warning, annotationPrefix) && e.partial == "" {
+			e.partial = "the response may lack series: " + warning
+		}
+
+		return err
+	})
 }
 
 // sample decodes a series with its one sample.
@@ -177,6 +249,39 @@ func (d *decoder) sample(series *jx.Decoder) (promql.Sample, error) {
 	})
 	if err == nil && s.T == noTime {
 		err = fmt.Errorf("the response contains a series without a value: %s", s.Metric)
+	}
+
+	return s, err
+}
+
+// samples decodes a series with its samples.
+func (d *decoder) samples(series *jx.Decoder) (promql.Series, error) {
+	var s promql.Series
+	if series.Next() == jx.Null {
+		return s, errors.New("the response contains a series that is null")
+	}
+
+	err := series.ObjBytes(func(field *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
+		case "metric":
+			s.Metric, err = d.labels(field)
+		case "histograms":
+			return errors.New("the response contains native histograms, want numbers")
+		case "values":
+			err = field.Arr(func(pair *jx.Decoder) error {
+				ms, v, err := decodeValue(pair)
+				s.Floats = append(s.Floats, promql.FPoint{T: ms, F: v})
+
+				return err
+			})
+		default:
+			err = field.Skip()
+		}
+
+		return err
+	})
+	if err == nil && len(s.Floats) == 0 {
+		err = fmt.Errorf("the response contains a series without values: %s", s.Metric)
 	}
 
 	return s, err

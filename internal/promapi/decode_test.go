@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -27,6 +28,9 @@ func FuzzDecode(f *testing.F) {
 		`{"data":{"result":[{"value":[1,"1e3"],"metric":{}}],"resultType":"vector"},` +
 			`"status":"success","warnings":["x"]}`,
 		`{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,null]},null]}}`,
+		`{"status":"success","warnings":["PromQL warning: x","y"],"infos":["z"],` +
+			`"data":{"resultType":"vector","result":[]}}`,
+		`{"status":"success","warnings":null,"data":{"resultType":"vector","result":[]}}`,
 		`{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}`,
 		`{"status":"success","data":{"resultType":"vector",` +
 			`"result":[{"metric":{"a":"\ud800"},"histogram":[1,{}]}]}}`,
@@ -39,14 +43,14 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		response.Store(body)
 
-		vector, _, err := newClient(t, "", base).Query(t.Context(), "x", time.Unix(1, 0))
+		result, err := newClient(t, "", base).Query(t.Context(), "x", time.Unix(1, 0))
 		if err != nil {
 			if _, ok := httpclient.AsError(err); !ok {
 				t.Errorf("error is a %T", err)
 			}
 			return
 		}
-		requireSameVector(t, body, vector)
+		requireSameVector(t, body, result.Vector)
 	})
 }
 
@@ -57,6 +61,7 @@ func requireSameVector(t *testing.T, body string, vector promql.Vector) {
 	var want struct {
 		Status    string
 		IsPartial bool
+		Warnings  []string
 		Data      struct {
 			ResultType string
 			Result     []struct {
@@ -68,7 +73,10 @@ func requireSameVector(t *testing.T, body string, vector promql.Vector) {
 	if err := json.Unmarshal([]byte(body), &want); err != nil {
 		t.Fatalf("accepted invalid JSON: %v", err)
 	}
-	if want.Status != "success" || want.IsPartial || len(want.Data.Result) != len(vector) {
+	if want.Status != "success" || want.IsPartial || slices.ContainsFunc(want.Warnings, isNoAnnotation) {
+		t.Fatalf("accepted a response that is partial or failed: %+v", want)
+	}
+	if len(want.Data.Result) != len(vector) {
 		t.Fatalf("decoded %d series from %+v", len(vector), want)
 	}
 
@@ -87,6 +95,9 @@ func requireSameVector(t *testing.T, body string, vector promql.Vector) {
 	}
 }
 
+// isNoAnnotation reports whether a warning is not about the expression.
+func isNoAnnotation(warning string) bool { return !strings.HasPrefix(warning, "PromQL ") }
+
 // BenchmarkQuery decodes a response with 250 stores of seven buckets each.
 func BenchmarkQuery(b *testing.B) {
 	const stores, buckets = 250, 7
@@ -104,8 +115,9 @@ func BenchmarkQuery(b *testing.B) {
 	b.ReportAllocs()
 
 	for b.Loop() {
-		if v, _, err := client.Query(b.Context(), "x", time.Unix(1, 0)); err != nil || len(v) != stores*buckets {
-			b.Fatal(len(v), err)
+		r, err := client.Query(b.Context(), "x", time.Unix(1, 0))
+		if err != nil || len(r.Vector) != stores*buckets {
+			b.Fatal(len(r.Vector), err)
 		}
 	}
 }
