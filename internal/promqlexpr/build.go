@@ -19,6 +19,9 @@ func HistogramQuantile(phi float64, buckets Expr) Expr {
 	return call("histogram_quantile", number(phi), buckets.parse())
 }
 
+// HistogramCount returns histogram_count(histograms).
+func HistogramCount(histograms Expr) Expr { return call("histogram_count", histograms.parse()) }
+
 // Scale returns factor * e.
 func Scale(factor float64, e Expr) Expr {
 	return binary(number(factor), parser.MUL, e.parse())
@@ -76,6 +79,11 @@ func LastOverTime(selector Expr, d time.Duration) Expr {
 		panic(fmt.Sprintf("last_over_time needs a vector selector, not %s", selector))
 	}
 	return call("last_over_time", &parser.MatrixSelector{VectorSelector: vector, Range: d})
+}
+
+// Range returns the range selector of a vector selector: the samples within d.
+func Range(selector Expr, d time.Duration) string {
+	return format(&parser.MatrixSelector{VectorSelector: selector.parse(), Range: d})
 }
 
 // LabelReplace returns label_replace(e, dst, replacement, src, regex): where regex matches the

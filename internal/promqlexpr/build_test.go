@@ -60,6 +60,10 @@ func TestBuild(t *testing.T) {
 			got:  promqlexpr.Divide(parse(`a or b`), parse(`c or d`)),
 			want: `(a or b) / ((c or d) > 0)`,
 		}, {
+			name: "count of native histograms",
+			got:  promqlexpr.HistogramCount(parse(`sum by (job) (rate(a[1m]))`)),
+			want: `histogram_count(sum by (job) (rate(a[1m])))`,
+		}, {
 			name: "lower bound",
 			got:  promqlexpr.AtLeast(parse(`a`), 0),
 			want: `a >= 0`,

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -113,6 +114,32 @@ func (e Expr) WithRange(d time.Duration) Expr {
 	})
 
 	return Expr{format(root)}
+}
+
+// bucketSuffix is the suffix of the metric name of a classic histogram's buckets.
+const bucketSuffix = "_bucket"
+
+// Native returns e, an expression for the buckets of a classic histogram, for the native
+// histogram of the same name: the metric names lack the suffix _bucket, and the `by` clauses the
+// label le. For example, sum by (job, le) (rate(http_duration_bucket[1m])) becomes sum by (job)
+// (rate(http_duration[1m])).
+func (e Expr) Native() Expr {
+	root := e.parse()
+	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			n.Name = strings.TrimSuffix(n.Name, bucketSuffix)
+			n.LabelMatchers = slices.DeleteFunc(n.LabelMatchers, func(m *labels.Matcher) bool {
+				return m.Name == model.BucketLabel || m.Name == model.MetricNameLabel
+			})
+		case *parser.AggregateExpr:
+			n.Grouping = slices.DeleteFunc(n.Grouping, func(l string) bool { return l == model.BucketLabel })
+		}
+
+		return nil
+	})
+
+	return build(root)
 }
 
 // Only returns e restricted to the series that matcher selects. The matcher replaces those of the

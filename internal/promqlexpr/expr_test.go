@@ -196,6 +196,54 @@ func TestOnly(t *testing.T) {
 	}
 }
 
+func TestNative(t *testing.T) {
+	for _, tc := range []struct{ name, expression, want string }{
+		{
+			name:       "rate of buckets",
+			expression: `sum by (job, instance, le) (rate(x_bucket[1m]))`,
+			want:       `sum by (job, instance) (rate(x[1m]))`,
+		}, {
+			name:       "matchers except for that of the bucket",
+			expression: `x_bucket{a="b",le=~"1|\\+Inf",type!="t"}`,
+			want:       `x{a="b",type!="t"}`,
+		}, {
+			name:       "several selectors",
+			expression: `x_bucket / on (job) y_bucket offset 5m`,
+			want:       `x / on (job) y offset 5m`,
+		}, {
+			name:       "the suffix only at the end",
+			expression: `a_bucket_total`,
+			want:       `a_bucket_total`,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := promqlexpr.MustParse(tc.expression)
+			if got := e.Native().String(); got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+			if got := e.String(); got != tc.expression {
+				t.Errorf("the expression changed to %s", got)
+			}
+		})
+	}
+}
+
+func TestRange(t *testing.T) {
+	for _, tc := range []struct {
+		selector string
+		d        time.Duration
+		want     string
+	}{
+		{selector: `up`, d: time.Minute, want: `up[1m]`},
+		{selector: `up{a="b"}`, d: 90 * time.Second, want: `up{a="b"}[1m30s]`},
+		{selector: `up{a="\ufffd"}`, d: 63 * time.Millisecond, want: `up{a="\ufffd"}[63ms]`},
+	} {
+		if got := promqlexpr.Range(promqlexpr.MustParse(tc.selector), tc.d); got != tc.want {
+			t.Errorf("got %s, want %s", got, tc.want)
+		}
+	}
+}
+
 func TestInspection(t *testing.T) {
 	for _, tc := range []struct {
 		name          string
