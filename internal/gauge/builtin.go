@@ -7,6 +7,7 @@ import "slices"
 // Names of gauges that other code refers to. Everything else derives from the catalog.
 const (
 	Up              = "operator_store_up"
+	Monitored       = "operator_store_monitored"
 	LatencyP95      = "operator_store_latency_p95_seconds"
 	LatencyP99      = "operator_store_latency_p99_seconds"
 	DiskUsed        = "operator_store_disk_used_bytes"
@@ -22,11 +23,16 @@ const (
 // row, and if no query below returns its data, a query with its place in instantQueries.
 var builtin = []Gauge{
 	{
-		Name: Up,
-		Help: "Whether upstream's last scrape of the store succeeded. " +
-			"Also 0 for a configured store that upstream does not know.",
-		AbsentWhen: "no up sample, although upstream has recent series of the store",
-		source:     up{},
+		Name:       Up,
+		Help:       "Whether upstream's last scrape of the store succeeded: upstream's own up.",
+		AbsentWhen: "upstream has no up sample of the store",
+		source:     up{sample{fromQuery{QueryUp}}},
+	},
+	{
+		Name:       Monitored,
+		Help:       "Whether upstream has an up sample of the store, and so scrapes it.",
+		AbsentWhen: "the response may lack series",
+		source:     monitored{fromQuery{QueryUp}},
 	},
 	{
 		Name:       "operator_store_qps",

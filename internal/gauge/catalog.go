@@ -158,6 +158,11 @@ func (c *Catalog) Index(name string) (int, bool) {
 // modified.
 func (c *Catalog) Queries() []*Query { return c.queries }
 
+// Histograms returns the queries for buckets.
+func (c *Catalog) Histograms() []*Query {
+	return slices.DeleteFunc(slices.Clone(c.queries), func(q *Query) bool { return q.Shape != Buckets })
+}
+
 // ReportedQueries returns the discovery queries and the instant queries. It must not be modified.
 func (c *Catalog) ReportedQueries() []*Query { return c.reported }
 

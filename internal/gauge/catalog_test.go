@@ -134,6 +134,74 @@ func TestQueriesOfReplacedGauges(t *testing.T) {
 	}
 }
 
+// The queries for buckets, which targets may have as native histograms instead.
+func TestHistograms(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		metrics string
+		want    []string
+	}{
+		{name: "built in", want: []string{"grpc_duration", "raft_log_lag"}},
+		{
+			name:    "one histogram is replaced",
+			metrics: "{name: operator_store_raft_lag, expr: a}",
+			want:    []string{"grpc_duration"},
+		},
+		{
+			name: "all are replaced",
+			metrics: "{name: operator_store_raft_lag, expr: a}, {name: operator_store_grpc_qps, expr: b}, " +
+				"{name: operator_store_latency_p95_seconds, expr: c}, " +
+				"{name: operator_store_latency_p99_seconds, expr: d}",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := mustCatalog(t, tc.metrics)
+			queries := len(c.Queries())
+
+			var got []string
+			for _, q := range c.Histograms() {
+				got = append(got, q.Name)
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+			if len(c.Queries()) != queries {
+				t.Error("the queries of the catalog changed")
+			}
+		})
+	}
+}
+
+// What is queried of native histograms.
+func TestNativeExpr(t *testing.T) {
+	q := queryNamed(mustCatalog(t, ""), "raft_log_lag")
+	const histograms = `sum by (job, instance) (rate(tikv_raftstore_log_lag[1m]))`
+
+	for _, tc := range []struct {
+		name      string
+		quantiles []float64
+		want      string
+	}{
+		{
+			name: "only the rate",
+			want: `label_replace(histogram_count(` + histograms + `), "quantile", "count", "", "")`,
+		},
+		{
+			name:      "quantiles",
+			quantiles: []float64{0.5, 0.999},
+			want: `label_replace(histogram_count(` + histograms + `), "quantile", "count", "", "")` +
+				` or label_replace(histogram_quantile(0.5, ` + histograms + `), "quantile", "0.5", "", "")` +
+				` or label_replace(histogram_quantile(0.999, ` + histograms + `), "quantile", "0.999", "", "")`,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := q.NativeExpr(tc.quantiles).String(); got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestQueriesInOrder(t *testing.T) {
 	c := mustCatalog(t, "{name: operator_store_z, expr: z}, {name: operator_store_a, expr: a}")
 
@@ -246,6 +314,23 @@ func byType(values values) gauge.Response {
 
 	for typ, v := range values {
 		r.Samples = append(r.Samples, promql.Sample{Metric: labels.FromStrings("type", typ), F: v})
+	}
+
+	return r
+}
+
+// partial returns a response that may lack series.
+func partial(r gauge.Response) gauge.Response {
+	r.Partial = true
+
+	return r
+}
+
+// native returns a response with values of native histograms.
+func native(values map[string]float64) gauge.Response {
+	var r gauge.Response
+	for name, v := range values {
+		r.Samples = append(r.Samples, promql.Sample{Metric: labels.FromStrings("quantile", name), F: v})
 	}
 
 	return r
@@ -434,25 +519,19 @@ func TestEvaluate(t *testing.T) {
 		},
 		{
 			name:      "up",
-			responses: map[string]gauge.Response{"up": single(1), "last_scrape": {}},
+			responses: map[string]gauge.Response{"up": single(1)},
 			gauge:     gauge.Up,
 			want:      gauge.Of(1),
 		},
 		{
-			name:      "up, no longer scraped",
-			responses: map[string]gauge.Response{"up": {}, "last_scrape": {}},
+			name:      "up, scrape failed",
+			responses: map[string]gauge.Response{"up": single(0)},
 			gauge:     gauge.Up,
 			want:      gauge.Of(0),
 		},
 		{
-			name:      "up, pushed",
+			name:      "up, no sample",
 			responses: map[string]gauge.Response{"up": {}, "last_scrape": single(1_700_000_000)},
-			gauge:     gauge.Up,
-			want:      absent,
-		},
-		{
-			name:      "up, last_scrape failed",
-			responses: map[string]gauge.Response{"up": {}},
 			gauge:     gauge.Up,
 			want:      absent,
 		},
@@ -461,6 +540,74 @@ func TestEvaluate(t *testing.T) {
 			responses: map[string]gauge.Response{"last_scrape": {}},
 			gauge:     gauge.Up,
 			want:      absent,
+		},
+		{
+			name:      "monitored",
+			responses: map[string]gauge.Response{"up": single(1)},
+			gauge:     gauge.Monitored,
+			want:      gauge.Of(1),
+		},
+		{
+			name:      "monitored, scrape failed",
+			responses: map[string]gauge.Response{"up": single(0)},
+			gauge:     gauge.Monitored,
+			want:      gauge.Of(1),
+		},
+		{
+			name:      "monitored, no sample",
+			responses: map[string]gauge.Response{"up": {}},
+			gauge:     gauge.Monitored,
+			want:      gauge.Of(0),
+		},
+		{
+			name:      "monitored, no sample in a partial response",
+			responses: map[string]gauge.Response{"up": {Partial: true}},
+			gauge:     gauge.Monitored,
+			want:      absent,
+		},
+		{
+			name:      "monitored, sample in a partial response",
+			responses: map[string]gauge.Response{"up": partial(single(1))},
+			gauge:     gauge.Monitored,
+			want:      gauge.Of(1),
+		},
+		{
+			name:      "monitored, failed",
+			responses: map[string]gauge.Response{"last_scrape": single(1_700_000_000)},
+			gauge:     gauge.Monitored,
+			want:      absent,
+		},
+		{
+			name:      "quantile of native histograms",
+			responses: map[string]gauge.Response{"grpc_duration": native(map[string]float64{"count": 5, "0.99": 0.25})},
+			gauge:     gauge.LatencyP99,
+			want:      gauge.Of(0.25),
+		},
+		{
+			name: "quantile of native histograms, no observations",
+			responses: map[string]gauge.Response{
+				"grpc_duration": native(map[string]float64{"count": 0, "0.99": math.NaN()}),
+			},
+			gauge: gauge.LatencyP99,
+			want:  absent,
+		},
+		{
+			name:      "quantile of native histograms, another quantile",
+			responses: map[string]gauge.Response{"grpc_duration": native(map[string]float64{"count": 5, "0.99": 0.25})},
+			gauge:     gauge.LatencyP95,
+			want:      absent,
+		},
+		{
+			name:      "observations of native histograms",
+			responses: map[string]gauge.Response{"grpc_duration": native(map[string]float64{"count": 5, "0.99": 0.25})},
+			gauge:     "operator_store_grpc_qps",
+			want:      gauge.Of(5),
+		},
+		{
+			name:      "observations of native histograms, none",
+			responses: map[string]gauge.Response{"grpc_duration": native(map[string]float64{"count": 0})},
+			gauge:     "operator_store_grpc_qps",
+			want:      gauge.Of(0),
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -518,18 +665,19 @@ func TestSeries(t *testing.T) {
 		want  []string
 	}{
 		{name: "up", gauge: gauge.Up, want: []string{"up"}},
+		{name: "monitored", gauge: gauge.Monitored, want: []string{"up"}},
 		{name: "sample", gauge: "operator_store_qps", want: []string{"tikv_storage_command_total"}},
 		{name: "scaled", gauge: gauge.CPUPercent, want: []string{"process_cpu_seconds_total"}},
 		{name: "by type", gauge: gauge.DiskUsed, want: []string{`tikv_store_size_bytes{type="used"}`}},
 		{
 			name:  "quantile",
 			gauge: gauge.LatencyP99,
-			want:  []string{"tikv_grpc_msg_duration_seconds_bucket"},
+			want:  []string{"tikv_grpc_msg_duration_seconds_bucket", "tikv_grpc_msg_duration_seconds"},
 		},
 		{
 			name:  "observations",
 			gauge: "operator_store_grpc_qps",
-			want:  []string{`tikv_grpc_msg_duration_seconds_bucket{le="+Inf"}`},
+			want:  []string{`tikv_grpc_msg_duration_seconds_bucket{le="+Inf"}`, "tikv_grpc_msg_duration_seconds"},
 		},
 		{name: "derived", gauge: gauge.DiskFill},
 	} {

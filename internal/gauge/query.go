@@ -57,6 +57,7 @@ func buckets(name, expression string) *Query {
 type Response struct {
 	Samples   []promql.Sample
 	Histogram bucketwindow.Histogram // The histogram that the samples of a Buckets query make up.
+	Partial   bool                   // Whether upstream may have left series out.
 }
 
 // one returns the value of the only sample; it is absent if there is none, or more than one.

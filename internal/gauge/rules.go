@@ -15,7 +15,7 @@ import (
 )
 
 // Series returns the selectors of the series that the gauge itself is computed from; none for a
-// derived gauge.
+// derived gauge. A histogram has two: its classic buckets, and its native form.
 func (g Gauge) Series() []promqlexpr.Expr {
 	if len(g.source.inputs()) > 0 {
 		return nil
@@ -42,17 +42,24 @@ type recordingRule struct {
 
 const ruleFileHeader = `# Records the gauges of operator_store_exporter, under the same names, in the Prometheus that
 # scrapes TiKV. Each group belongs to one cluster: load it into the Prometheus that scrapes that
-# cluster's TiKV. The label address is the target's instance, store_id is unknown to rules, and a
-# store that Prometheus does not know has no operator_store_up of 0.
+# cluster's TiKV. The label address is the target's instance, and store_id is unknown to rules.
+#
+# Limits: a rule records only targets that have an up sample, so operator_store_monitored is 1 or
+# absent, never 0: alert on its absence. A rule cannot know whether its data is complete, as with a
+# Thanos ruler that accepts partial responses. The rate window is the one that fitted when the file
+# was generated: generate it again after a change of the scrape interval.
 `
 
 // WriteRules writes a rule file of Prometheus that records the gauges of all clusters. A target
-// is included for lookback after Prometheus last had samples of it. The error names the cluster
-// whose metric is invalid, or is w's.
-func WriteRules(w io.Writer, cfg *config.Config, lookback time.Duration) error {
+// is included for lookback after Prometheus last had samples of it. RateWindow returns the rate
+// window of a cluster, which can depend on its upstream. The error names the cluster whose metric
+// is invalid or whose rate window is unknown, or is w's.
+func WriteRules(
+	w io.Writer, cfg *config.Config, lookback time.Duration, rateWindow func(config.Cluster) (time.Duration, error),
+) error {
 	var file ruleFile
 	for _, cluster := range cfg.Clusters {
-		group, err := newRuleGroup(cluster, lookback)
+		group, err := newRuleGroup(cluster, lookback, rateWindow)
 		if err != nil {
 			return fmt.Errorf("cluster %q: %w", cluster.Name, err)
 		}
@@ -69,8 +76,14 @@ func WriteRules(w io.Writer, cfg *config.Config, lookback time.Duration) error {
 }
 
 // newRuleGroup returns the rules of one cluster, in the order of the gauges.
-func newRuleGroup(cluster config.Cluster, lookback time.Duration) (ruleGroup, error) {
+func newRuleGroup(
+	cluster config.Cluster, lookback time.Duration, rateWindow func(config.Cluster) (time.Duration, error),
+) (ruleGroup, error) {
 	catalog, err := NewCatalog(cluster.Metrics)
+	if err != nil {
+		return ruleGroup{}, err
+	}
+	window, err := rateWindow(cluster)
 	if err != nil {
 		return ruleGroup{}, err
 	}
@@ -79,7 +92,7 @@ func newRuleGroup(cluster config.Cluster, lookback time.Duration) (ruleGroup, er
 	tikv := promqlexpr.LastOverTime(promqlexpr.MustParse(`tikv_store_size_bytes{type="available"}`), lookback)
 	group := ruleGroup{Name: "operator_store_" + cluster.Name}
 	for _, g := range catalog.gauges {
-		e := catalog.Rule(g, time.Duration(cluster.RateWindow))
+		e := catalog.Rule(g, window)
 		if !e.AllMetricsHavePrefix("tikv_") {
 			e = promqlexpr.AndOn(e, tikv, model.JobLabel, model.InstanceLabel)
 		}

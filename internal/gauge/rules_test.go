@@ -3,6 +3,7 @@
 package gauge_test
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"os"
@@ -29,11 +30,16 @@ func loadConfig(t *testing.T) *config.Config {
 	return cfg
 }
 
+// rateWindow returns the configured rate window, or 1m if it is auto.
+func rateWindow(cluster config.Cluster) (time.Duration, error) {
+	return cmp.Or(time.Duration(cluster.RateWindow), time.Minute), nil
+}
+
 // writeRules returns the rule file of testdata/config.yml.
 func writeRules(t *testing.T) string {
 	t.Helper()
 	var content strings.Builder
-	if err := gauge.WriteRules(&content, loadConfig(t), time.Hour); err != nil {
+	if err := gauge.WriteRules(&content, loadConfig(t), time.Hour, rateWindow); err != nil {
 		t.Fatal(err)
 	}
 
@@ -116,7 +122,7 @@ var errFull = errors.New("disk full")
 func (errWriter) Write([]byte) (int, error) { return 0, errFull }
 
 func TestWriteRulesErrors(t *testing.T) {
-	if err := gauge.WriteRules(errWriter{}, loadConfig(t), time.Hour); !errors.Is(err, errFull) {
+	if err := gauge.WriteRules(errWriter{}, loadConfig(t), time.Hour, rateWindow); !errors.Is(err, errFull) {
 		t.Errorf("got the error %v, want that of the writer", err)
 	}
 
@@ -131,9 +137,27 @@ clusters:
 		t.Fatal(err)
 	}
 	var content strings.Builder
-	err = gauge.WriteRules(&content, cfg, time.Hour)
+	err = gauge.WriteRules(&content, cfg, time.Hour, rateWindow)
 	want := `cluster "c": line 6: operator_store_qps is built in and keeps its help text: remove help`
 	if err == nil || err.Error() != want || content.Len() > 0 {
 		t.Errorf("got the error %v and %d bytes, want only the error %s", err, content.Len(), want)
+	}
+}
+
+func TestWriteRulesUnknownRateWindow(t *testing.T) {
+	errUnknown := errors.New("unknown rate window")
+	unknown := func(c config.Cluster) (time.Duration, error) {
+		if c.Name == "test" {
+			return 0, errUnknown
+		}
+
+		return time.Minute, nil
+	}
+	var content strings.Builder
+
+	err := gauge.WriteRules(&content, loadConfig(t), time.Hour, unknown)
+
+	if !errors.Is(err, errUnknown) || !strings.Contains(err.Error(), `cluster "test"`) || content.Len() > 0 {
+		t.Errorf("got the error %v and %d bytes, want only the error about cluster test", err, content.Len())
 	}
 }

@@ -49,31 +49,22 @@ func innermost(s source) source {
 	}
 }
 
-// up is upstream's own metric up.
-//
-// If a target has no sample of up, upstream does not scrape it any longer, so it counts as down.
-// But if it has recent series nevertheless, they were pushed, for example by an agent that does
-// not write up. Then upstream cannot know whether the store is up, and the gauge is absent.
-type up struct{}
+// monitored is whether upstream has a sample of up for the store's target. It is absent if that
+// is not known, because the query failed or the response may lack series.
+type monitored struct{ fromQuery }
 
-func (up) queries() []*Query { return []*Query{QueryUp, QueryLastScrape} }
-func (up) inputs() []string  { return nil }
-
-func (up) value(in input) Value {
-	response, ok := in.responses[QueryUp]
-	if !ok {
-		return Value{}
-	}
+func (s monitored) value(in input) Value {
+	response, ok := in.responses[s.query]
 	if len(response.Samples) > 0 {
-		return Of(response.Samples[0].F)
+		return Value{V: 1, OK: true}
 	}
 
-	lastScrape, ok := in.responses[QueryLastScrape]
-
-	return Value{V: 0, OK: ok && len(lastScrape.Samples) == 0}
+	return Value{V: 0, OK: ok && !response.Partial}
 }
 
-func (up) rule(func(string) promqlexpr.Expr) promqlexpr.Expr { return promqlexpr.MustParse("up") }
+func (s monitored) rule(func(string) promqlexpr.Expr) promqlexpr.Expr {
+	return promqlexpr.GroupBy(promqlexpr.MustParse("up"), model.JobLabel, model.InstanceLabel)
+}
 
 // sample is the only series of a query with one series per target.
 type sample struct{ fromQuery }
@@ -81,6 +72,11 @@ type sample struct{ fromQuery }
 func (s sample) value(in input) Value { return in.responses[s.query].one() }
 
 func (s sample) rule(func(string) promqlexpr.Expr) promqlexpr.Expr { return s.query.Expr }
+
+// up is upstream's own sample of up. QueryUp adds a vector to it that no rule needs.
+type up struct{ sample }
+
+func (up) rule(func(string) promqlexpr.Expr) promqlexpr.Expr { return promqlexpr.MustParse("up") }
 
 // typed is the series of a query whose label type has the given value.
 type typed struct {
@@ -109,9 +105,10 @@ type quantile struct {
 }
 
 func (s quantile) value(in input) Value {
-	histogram := in.responses[s.query].Histogram
+	response := in.responses[s.query]
+	histogram := response.Histogram
 	if histogram.Layout() == nil {
-		return Value{}
+		return response.native(quantileLabelValue(s.phi))
 	}
 	v, _, ok := histogram.Quantile(s.phi)
 	if !ok {
@@ -123,23 +120,29 @@ func (s quantile) value(in input) Value {
 
 func (s quantile) rule(func(string) promqlexpr.Expr) promqlexpr.Expr {
 	// Without observations the quantile is NaN, which the comparison removes.
-	return promqlexpr.AtLeast(promqlexpr.HistogramQuantile(s.phi, s.query.Expr), 0)
+	return promqlexpr.Or(
+		promqlexpr.AtLeast(promqlexpr.HistogramQuantile(s.phi, s.query.Expr), 0),
+		promqlexpr.AtLeast(promqlexpr.HistogramQuantile(s.phi, s.query.Expr.Native()), 0),
+	)
 }
 
 // observations is the rate of all observations of a Buckets query: the bucket +Inf.
 type observations struct{ fromQuery }
 
 func (s observations) value(in input) Value {
-	histogram := in.responses[s.query].Histogram
-	if histogram.Layout() == nil {
-		return Value{}
+	response := in.responses[s.query]
+	if response.Histogram.Layout() == nil {
+		return response.native(countLabelValue)
 	}
 
-	return Of(histogram.Count())
+	return Of(response.Histogram.Count())
 }
 
 func (s observations) rule(func(string) promqlexpr.Expr) promqlexpr.Expr {
-	return s.query.Expr.Only(labels.MustNewMatcher(labels.MatchEqual, model.BucketLabel, "+Inf"))
+	return promqlexpr.Or(
+		s.query.Expr.Only(labels.MustNewMatcher(labels.MatchEqual, model.BucketLabel, "+Inf")),
+		promqlexpr.HistogramCount(s.query.Expr.Native()),
+	)
 }
 
 // ratio is one gauge divided by another. It is absent if the divisor is not above 0.
