@@ -62,6 +62,7 @@ func TestEveryField(t *testing.T) {
 		{name: "first matcher", got: c.Selector[0].String(), want: `tidb_cluster="prod"`},
 		{name: "second matcher", got: c.Selector[1].String(), want: `job!~"x.*"`},
 		{name: "rate_window", got: time.Duration(c.RateWindow), want: 2 * time.Minute},
+		{name: "query_offset", got: time.Duration(c.QueryOffset), want: 45 * time.Second},
 		{name: "replica_labels", got: c.ReplicaLabels, want: []config.LabelName{"replica", "prometheus_replica"}},
 		{name: "store_limit", got: c.StoreLimit, want: config.Limit(300)},
 		{name: "stores_per_query", got: c.StoresPerQuery, want: config.Limit(50)},
@@ -101,7 +102,8 @@ func TestDefaults(t *testing.T) {
 		{name: "follow_redirects", got: u.HTTPClient.FollowRedirects, want: false},
 		{name: "enable_http2", got: u.HTTPClient.EnableHTTP2, want: true},
 		{name: "selector", got: len(c.Selector), want: 0},
-		{name: "rate_window", got: c.RateWindow, want: config.DefaultRateWindow},
+		{name: "rate_window", got: c.RateWindow, want: config.RateWindowAuto},
+		{name: "query_offset", got: c.QueryOffset, want: config.Offset(0)},
 		{name: "store_limit", got: c.StoreLimit, want: config.DefaultStoreLimit},
 		{name: "stores_per_query", got: c.StoresPerQuery, want: config.Limit(0)},
 		{name: "bucket_windows", got: c.BucketWindows, want: true},
@@ -123,6 +125,39 @@ func TestClustersMayShareStoresAndMetrics(t *testing.T) {
 		checkFields(t, []field{
 			{name: "id in " + c.Name, got: c.Stores[0].ID, want: config.StoreID("1")},
 			{name: "metric in " + c.Name, got: c.Metrics[0].Name, want: "operator_store_my_gauge"},
+		})
+	}
+}
+
+func TestRateWindow(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		fields string // Of the cluster.
+		want   config.RateWindow
+		text   string
+	}{
+		{name: "default", want: config.RateWindowAuto, text: "auto"},
+		{name: "auto", fields: ", rate_window: auto", want: config.RateWindowAuto, text: "auto"},
+		{name: "quoted", fields: ", rate_window: 'auto'", want: config.RateWindowAuto, text: "auto"},
+		{name: "explicit", fields: ", rate_window: 5m", want: config.RateWindow(5 * time.Minute), text: "5m"},
+		{
+			name: "several units", fields: ", rate_window: 1m30s",
+			want: config.RateWindow(90 * time.Second), text: "1m30s",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg, err := config.Load([]byte("clusters: [{name: c, upstream: {url: http://a}" + tc.fields + "}]"))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			got := cfg.Clusters[0].RateWindow
+			if got != tc.want || got.String() != tc.text {
+				t.Errorf("got %d, written %s, want %d, written %s", got, got, tc.want, tc.text)
+			}
+			if want := "rate_window: " + tc.text + "\n"; !strings.Contains(cfg.String(), want) {
+				t.Errorf("the text of the configuration lacks %q:\n%s", want, cfg)
+			}
 		})
 	}
 }
@@ -195,10 +230,21 @@ func TestMistakes(t *testing.T) {
 			message: []string{`invalid selector: quote it, as in selector: '{tidb_cluster="prod"}'`},
 		},
 		{
-			file: "invalid-duration.yml", line: 4,
-			message: []string{`invalid duration "1 minute": use a positive duration such as 30s, 1m or 1h30m`},
+			file: "invalid-rate-window.yml", line: 4,
+			message: []string{`invalid duration "1 minute": use auto, or a positive duration such as 30s, 1m or 1h30m`},
 		},
-		{file: "zero-duration.yml", line: 4, message: []string{`invalid duration "0s"`}},
+		{file: "zero-rate-window.yml", line: 4, message: []string{`invalid duration "0s": use auto, or a positive`}},
+		{
+			file: "negative-rate-window.yml", line: 4,
+			message: []string{`invalid duration "-1m": use auto, or a positive`},
+		},
+		{file: "misspelled-rate-window.yml", line: 4, message: []string{`invalid duration "Auto": use auto`}},
+		{
+			file: "invalid-query-offset.yml", line: 4,
+			message: []string{`invalid duration "30": use 0s, or a duration such as 30s or 1m`},
+		},
+		{file: "negative-query-offset.yml", line: 4, message: []string{`invalid duration "-30s": use 0s`}},
+		{file: "automatic-query-offset.yml", line: 4, message: []string{`invalid duration "auto": use 0s`}},
 		{
 			file: "invalid-limit.yml", line: 4,
 			message: []string{`invalid limit "-1": use an integer from 1 to 2147483647`},
@@ -238,7 +284,11 @@ func TestMistakes(t *testing.T) {
 		{file: "url-with-fragment.yml", line: 3, message: []string{"invalid URL: it contains a query or a fragment"}},
 		{file: "reserved-param.yml", line: 3, message: []string{`params: "time" is set by the exporter: remove it`}},
 		{file: "several-credentials.yml", line: 3, message: []string{"at most one of basic_auth"}},
-		{file: "invalid-timeout.yml", line: 5, message: []string{`invalid duration "-1s"`}},
+		{
+			file: "invalid-timeout.yml", line: 5,
+			message: []string{`invalid duration "-1s": use a positive duration such as 30s, 1m or 1h30m`},
+		},
+		{file: "zero-timeout.yml", line: 5, message: []string{`invalid duration "0s": use a positive duration`}},
 		{
 			file: "invalid-size.yml", line: 3,
 			message: []string{`invalid size "large": use a positive size such as 64MB`},
@@ -291,6 +341,10 @@ func TestMistakes(t *testing.T) {
 		{
 			file: "reserved-metric.yml", line: 5,
 			message: []string{`metric "operator_store_up" is reserved for the exporter: choose another name`},
+		},
+		{
+			file: "reserved-metric-monitored.yml", line: 5,
+			message: []string{`metric "operator_store_monitored" is reserved for the exporter`},
 		},
 		{
 			file: "reserved-metric-prefix.yml", line: 5,
@@ -441,7 +495,7 @@ func TestMetricErrorf(t *testing.T) {
 	metric := loadFile(t, "every-field.yml").Clusters[0].Metrics[1]
 
 	err := metric.Errorf("%s is %w", metric.Name, os.ErrInvalid)
-	if want := "line 29: operator_store_qps is invalid argument"; err.Error() != want {
+	if want := "line 30: operator_store_qps is invalid argument"; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
 }
@@ -496,6 +550,7 @@ func TestStringHidesSecrets(t *testing.T) {
 		"operator_store_my_gauge",
 		"bucket_windows: false",
 		"rate_window: 2m",
+		"query_offset: 30s",
 		"username: me",
 	} {
 		if !strings.Contains(text, want) {
@@ -534,8 +589,11 @@ func FuzzLoad(f *testing.F) {
 		}
 
 		for _, c := range cfg.Clusters {
-			if c.Name == "" || len(c.Upstream.URL) == 0 || c.RateWindow <= 0 || c.Upstream.Timeout <= 0 {
+			if c.Name == "" || len(c.Upstream.URL) == 0 || c.Upstream.Timeout <= 0 {
 				t.Errorf("incomplete cluster %+v", c)
+			}
+			if c.RateWindow < 0 || c.QueryOffset < 0 {
+				t.Errorf("rate_window is %s, query_offset is %s, want no negative ones", c.RateWindow, c.QueryOffset)
 			}
 		}
 	})

@@ -25,8 +25,8 @@ const (
 	// DefaultPDTimeout bounds one PD request. It is short because the first scrape waits for PD,
 	// then still has to respond before the scraper's timeout.
 	DefaultPDTimeout = Duration(3 * time.Second)
-	// DefaultRateWindow is the window of every rate.
-	DefaultRateWindow = Duration(time.Minute)
+	// DefaultRateWindow adapts the window of every rate to upstream's scrape interval.
+	DefaultRateWindow = RateWindowAuto
 
 	// DefaultBodySizeLimit is the maximum size of one response.
 	DefaultBodySizeLimit = Size(64 * units.MiB)
@@ -47,7 +47,8 @@ const (
 // reservedMetrics are the built-in gauges that a configuration cannot redefine, because they show
 // whether a store exists.
 var reservedMetrics = []string{
-	"operator_store_up", "operator_store_last_scrape_timestamp_seconds", "operator_store_info",
+	"operator_store_up", "operator_store_monitored", "operator_store_last_scrape_timestamp_seconds",
+	"operator_store_info",
 }
 
 // reservedParams are the query parameters that the exporter sets on its requests.
@@ -70,7 +71,10 @@ type Cluster struct {
 	Selector Selector `yaml:"selector,omitempty"`
 	// RateWindow is the window of every rate, DefaultRateWindow by default. It should be at least
 	// four scrape intervals of upstream.
-	RateWindow Duration `yaml:"rate_window,omitempty"`
+	RateWindow RateWindow `yaml:"rate_window"`
+	// QueryOffset is how long before upstream's current time queries are evaluated, for upstreams
+	// that ingest samples late.
+	QueryOffset Offset `yaml:"query_offset,omitempty"`
 	// ReplicaLabels are the labels by which the series of a Prometheus HA pair differ.
 	ReplicaLabels []LabelName `yaml:"replica_labels,omitempty"`
 	// Stores are the cluster's stores. If it is empty, the exporter discovers them.

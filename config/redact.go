@@ -80,4 +80,10 @@ func (e Expression) MarshalYAML() (any, error) { return e.String(), nil }
 func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
 
 // MarshalYAML implements yaml.Marshaler.
+func (w RateWindow) MarshalYAML() (any, error) { return w.String(), nil }
+
+// MarshalYAML implements yaml.Marshaler.
+func (o Offset) MarshalYAML() (any, error) { return o.String(), nil }
+
+// MarshalYAML implements yaml.Marshaler.
 func (s Size) MarshalYAML() (any, error) { return s.String(), nil }

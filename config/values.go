@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/units"
 	"github.com/prometheus/common/model"
@@ -53,6 +54,54 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 		return fmt.Errorf("invalid duration %q: use a positive duration such as 30s, 1m or 1h30m", node.Value)
 	}
 	*d = Duration(parsed)
+	return nil
+}
+
+// RateWindow is the window of rates in nanoseconds, or RateWindowAuto.
+type RateWindow time.Duration
+
+// RateWindowAuto adapts the window to upstream's scrape interval. In YAML it is "auto".
+const RateWindowAuto RateWindow = 0
+
+const autoText = "auto"
+
+// String returns the window in Prometheus' notation, or "auto".
+func (w RateWindow) String() string {
+	if w == RateWindowAuto {
+		return autoText
+	}
+	return model.Duration(w).String()
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (w *RateWindow) UnmarshalYAML(node *yaml.Node) error {
+	if node.Value == autoText {
+		*w = RateWindowAuto
+		return nil
+	}
+
+	parsed, err := model.ParseDuration(node.Value)
+	if err != nil || parsed <= 0 {
+		return fmt.Errorf("invalid duration %q: use auto, or a positive duration such as 30s, 1m or 1h30m", node.Value)
+	}
+	*w = RateWindow(parsed)
+	return nil
+}
+
+// Offset is a duration in nanoseconds that is not negative. In YAML it has Prometheus' notation,
+// such as 0s or 30s.
+type Offset model.Duration
+
+// String returns the offset in Prometheus' notation.
+func (o Offset) String() string { return model.Duration(o).String() }
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (o *Offset) UnmarshalYAML(node *yaml.Node) error {
+	parsed, err := model.ParseDuration(node.Value)
+	if err != nil {
+		return fmt.Errorf("invalid duration %q: use 0s, or a duration such as 30s or 1m", node.Value)
+	}
+	*o = Offset(parsed)
 	return nil
 }
 
