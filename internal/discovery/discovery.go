@@ -28,13 +28,18 @@ type PD interface {
 
 // Options configure a Discovery.
 type Options struct {
-	Upstream     Upstream
-	Selector     []*labels.Matcher
-	Lookback     time.Duration                         // How long a target stays known after its last sample.
-	PD           PD                                    // May be nil.
-	Configured   []storematch.Store                    // If nil, all stores that PD or upstream knows.
-	StoreLimit   int                                   // Maximum number of stores.
-	CountFailure func(*gauge.Query, httpclient.Reason) // Called for each failed query.
+	Upstream   Upstream
+	Selector   []*labels.Matcher
+	Lookback   time.Duration      // How long a target is known after upstream last had samples of it.
+	PD         PD                 // May be nil.
+	Configured []storematch.Store // If nil, all stores that PD or upstream knows.
+	StoreLimit int                // Maximum number of stores.
+	// Histograms are the queries for buckets, which some targets may have as native histograms
+	// only.
+	Histograms []*gauge.Query
+	// LearnInterval is whether to determine the interval at which upstream scrapes the targets.
+	LearnInterval bool
+	CountFailure  func(*gauge.Query, httpclient.Reason) // Called for each failed query.
 }
 
 // A Discovery discovers the stores of one cluster, and which target belongs to which store. It is
@@ -66,6 +71,12 @@ type State struct {
 	Stores       []storematch.Store // As PD returned them, directly or through its series in upstream.
 	PDTime       time.Time          // When PD itself last returned Stores, by the local clock; zero if it never did.
 	PDSeriesTime time.Time          // When upstream last returned Stores from PD's series, by the local clock.
+
+	lastLive       map[storematch.Identity]time.Time // When each target was last live, by upstream's clock.
+	ScrapeInterval time.Duration                     // The longest one of all targets; 0 if unknown.
+
+	// Native holds, for each query for buckets, the targets that have native histograms only.
+	Native map[*gauge.Query]map[storematch.Identity]bool
 
 	Matches []storematch.Match
 	Dropped int                   // Stores that are left out because of the limit.
@@ -140,9 +151,69 @@ func (d *Discovery) refreshTargets(ctx context.Context, s *State, now *time.Time
 	if err != nil {
 		return err
 	}
-	s.TargetsKnown, s.Targets = true, targets
+	s.TargetsKnown = true
+	s.rememberTargets(targets, current, d.opts.Lookback)
+
+	return errors.Join(d.refreshNative(ctx, s, current), d.refreshInterval(ctx, s, current))
+}
+
+// refreshNative updates which targets have native histograms only.
+func (d *Discovery) refreshNative(ctx context.Context, s *State, now time.Time) error {
+	native := make(map[*gauge.Query]map[storematch.Identity]bool, len(d.opts.Histograms))
+	for _, q := range d.opts.Histograms {
+		for _, buckets := range q.Expr.Series() {
+			targets, err := d.finder.nativeTargets(ctx, buckets, now)
+			if err != nil {
+				return err
+			}
+			native[q] = targets
+		}
+	}
+	s.Native = native
 
 	return nil
+}
+
+// refreshInterval updates the scrape interval.
+func (d *Discovery) refreshInterval(ctx context.Context, s *State, now time.Time) error {
+	if !d.opts.LearnInterval {
+		return nil
+	}
+
+	interval, err := d.finder.ScrapeInterval(ctx, s.Targets, s.ScrapeInterval, now)
+	if err != nil {
+		return err
+	}
+	s.ScrapeInterval = interval
+
+	return nil
+}
+
+// rememberTargets sets the targets to those that upstream returned, and those known before that
+// it did not return, for the lookback after they were last live. Upstream can leave targets out
+// without a warning, such as a Thanos that has dropped an endpoint: their stores stay known, and
+// are not monitored.
+func (s *State) rememberTargets(returned []storematch.Target, now time.Time, lookback time.Duration) {
+	known, before := s.Targets, s.lastLive
+	s.Targets, s.lastLive = nil, make(map[storematch.Identity]time.Time, len(returned))
+	for _, t := range returned {
+		lastLive, ok := before[t.Identity]
+		if t.Live || !ok {
+			lastLive = now
+		}
+		s.lastLive[t.Identity] = lastLive
+		s.Targets = append(s.Targets, t)
+	}
+
+	for _, t := range known {
+		_, isReturned := s.lastLive[t.Identity]
+		if lastLive := before[t.Identity]; !isReturned && now.Sub(lastLive) <= lookback {
+			s.lastLive[t.Identity] = lastLive
+			t.Live = false
+			s.Targets = append(s.Targets, t)
+		}
+	}
+	s.Targets = storematch.UniqueTargets(s.Targets)
 }
 
 // now returns upstream's current time.
@@ -150,9 +221,9 @@ func (d *Discovery) now(ctx context.Context) (time.Time, error) {
 	if now, known := d.opts.Upstream.Now(); known {
 		return now, nil
 	}
-	_, now, err := d.opts.Upstream.Query(ctx, "vector(0)", time.Time{})
+	result, err := d.opts.Upstream.Query(ctx, "vector(0)", time.Time{})
 
-	return now, err
+	return result.EvaluatedAt, err
 }
 
 // refreshFromPD updates the stores in s from PD itself.

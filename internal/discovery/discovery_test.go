@@ -245,9 +245,33 @@ func TestRefreshKeepsDataOfFailedSources(t *testing.T) {
 		want   string
 	}{
 		{
-			name:  "targets are replaced",
+			name:  "targets that are missing are kept",
 			after: func(f *fixture) { f.up.recent, f.up.live = onlyB, onlyB },
-			want:  " b:20180 -> b:20180",
+			want:  " a:20180 -> a:20180;  b:20180 -> b:20180",
+		},
+		{
+			name: "targets that are missing are kept for the lookback",
+			after: func(f *fixture) {
+				f.up.recent, f.up.live = onlyB, onlyB
+				f.up.passed = lookback
+			},
+			want: " a:20180 -> a:20180;  b:20180 -> b:20180",
+		},
+		{
+			name: "targets that are missing are forgotten after that",
+			after: func(f *fixture) {
+				f.up.recent, f.up.live = onlyB, onlyB
+				f.up.passed = lookback + time.Second
+			},
+			want: " b:20180 -> b:20180",
+		},
+		{
+			name: "new targets are added",
+			after: func(f *fixture) {
+				f.up.recent = append(slices.Clone(onlyB), target("c:20180"))
+				f.up.live = f.up.recent
+			},
+			want: " a:20180 -> a:20180;  b:20180 -> b:20180;  c:20180 -> c:20180",
 		},
 		{
 			name:  "targets are kept if their query fails",

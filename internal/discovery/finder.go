@@ -6,12 +6,14 @@ package discovery
 import (
 	"cmp"
 	"context"
+	"maps"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
 	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -32,9 +34,11 @@ type Upstream interface {
 	// Series returns the label sets of the series that match any of matchers and had samples
 	// between start and end.
 	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
-	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It
-	// returns the time of evaluation.
-	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
+	// Query evaluates expression at a time, or at upstream's own current time if at is zero.
+	Query(ctx context.Context, expression string, at time.Time) (promapi.Result, error)
+	// Samples returns the samples of the series that a vector selector matches, within a range
+	// before the time at.
+	Samples(ctx context.Context, selector promqlexpr.Expr, within time.Duration, at time.Time) (promql.Matrix, error)
 	// Now returns upstream's current time, as far as it is known.
 	Now() (now time.Time, known bool)
 }
@@ -43,6 +47,7 @@ type Upstream interface {
 type Finder struct {
 	upstream Upstream
 	lookback time.Duration
+	selector []*labels.Matcher
 	matchers []string // Of the series that make a target TiKV.
 	live     string   // PromQL for those series that have samples now.
 	stores   string   // PromQL for the stores in PD's series.
@@ -54,6 +59,7 @@ func NewFinder(upstream Upstream, selector []*labels.Matcher, lookback time.Dura
 	f := &Finder{
 		upstream: upstream,
 		lookback: lookback,
+		selector: selector,
 		live:     promqlexpr.Or(tikvSeries...).WithMatchers(selector).String(),
 		stores:   pdStores.WithMatchers(selector).String(),
 	}
@@ -70,13 +76,13 @@ func (f *Finder) Targets(ctx context.Context, now time.Time) ([]storematch.Targe
 	if err != nil {
 		return nil, err
 	}
-	live, _, err := f.upstream.Query(ctx, f.live, now)
+	live, err := f.upstream.Query(ctx, f.live, now)
 	if err != nil {
 		return nil, err
 	}
 
 	var targets []storematch.Target
-	for _, s := range live {
+	for _, s := range live.Vector {
 		targets = append(targets, newTarget(s.Metric, true))
 	}
 
@@ -102,15 +108,55 @@ func newTarget(l labels.Labels, live bool) storematch.Target {
 // Stores returns the stores in the series that upstream scrapes from PD, including TiFlash; none if
 // upstream does not scrape PD. Now is by upstream's clock.
 func (f *Finder) Stores(ctx context.Context, now time.Time) ([]storematch.Store, error) {
-	vector, _, err := f.upstream.Query(ctx, f.stores, now)
+	result, err := f.upstream.Query(ctx, f.stores, now)
 	if err != nil {
 		return nil, err
 	}
 
 	var stores []storematch.Store
-	for _, s := range vector {
+	for _, s := range result.Vector {
 		stores = append(stores, storematch.Store{ID: s.Metric.Get("store"), Address: s.Metric.Get("address")})
 	}
 
 	return stores, nil
+}
+
+// nativeTargets returns the targets that have native histograms in place of the classic histogram
+// whose buckets buckets selects. Targets that have both are not among them.
+func (f *Finder) nativeTargets(
+	ctx context.Context, buckets promqlexpr.Expr, now time.Time,
+) (map[storematch.Identity]bool, error) {
+	native, err := f.targetsWith(ctx, buckets.Native(), now)
+	if err != nil || len(native) == 0 {
+		return nil, err
+	}
+
+	classic, err := f.targetsWith(ctx, buckets.Only(infBucket), now)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(native, func(t storematch.Identity, _ bool) bool { return classic[t] })
+
+	return native, nil
+}
+
+// infBucket selects one bucket of each histogram.
+var infBucket = labels.MustNewMatcher(labels.MatchEqual, model.BucketLabel, "+Inf")
+
+// targetsWith returns the targets that have any series that a vector selector matches.
+func (f *Finder) targetsWith(
+	ctx context.Context, selector promqlexpr.Expr, now time.Time,
+) (map[storematch.Identity]bool, error) {
+	e := promqlexpr.GroupBy(selector.WithMatchers(f.selector), model.JobLabel, model.InstanceLabel)
+	result, err := f.upstream.Query(ctx, e.String(), now)
+	if err != nil {
+		return nil, err
+	}
+
+	targets := make(map[storematch.Identity]bool, len(result.Vector))
+	for _, s := range result.Vector {
+		targets[newTarget(s.Metric, true).Identity] = true
+	}
+
+	return targets, nil
 }

@@ -11,8 +11,11 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
 	"go.uber.org/goleak"
 
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
@@ -27,13 +30,26 @@ type fakeUpstream struct {
 	live       []labels.Labels // The series that have samples now.
 	pdSeries   []labels.Labels
 	seriesErr  error
-	queryErr   error // Of all queries.
-	storesErr  error // Of the query for PD's series.
+	queryErr   error                      // Of all queries.
+	storesErr  error                      // Of the query for PD's series.
+	native     map[string][]labels.Labels // The series of native histograms, by metric name.
+	classic    map[string][]labels.Labels // Those of buckets.
+	nativeErr  error                      // Of queries for histograms.
+	samples    []sampledSeries
+	samplesErr error
 	clockKnown bool
+	passed     time.Duration // Since upstreamNow.
 
 	mu          sync.Mutex
 	expressions []string
+	ranges      []time.Duration // Of the queries for samples.
 	start, end  time.Time
+}
+
+// sampledSeries is a series of up, or of another metric, with the times of its samples.
+type sampledSeries struct {
+	metric labels.Labels
+	times  []time.Duration // Since upstreamNow.
 }
 
 func (f *fakeUpstream) Series(_ context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error) {
@@ -45,23 +61,29 @@ func (f *fakeUpstream) Series(_ context.Context, matchers []string, start, end t
 	return f.recent, f.seriesErr
 }
 
-func (f *fakeUpstream) Query(_ context.Context, expression string, at time.Time) (promql.Vector, time.Time, error) {
+func (f *fakeUpstream) Query(_ context.Context, expression string, at time.Time) (promapi.Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.expressions = append(f.expressions, expression)
 	if f.queryErr != nil {
-		return nil, time.Time{}, f.queryErr
+		return promapi.Result{}, f.queryErr
 	}
 	if at.IsZero() {
 		at = upstreamNow
 	}
 
 	response := f.live
-	if strings.Contains(expression, "pd_scheduler_store_status") {
+	switch {
+	case strings.Contains(expression, "pd_scheduler_store_status"):
 		if f.storesErr != nil {
-			return nil, time.Time{}, f.storesErr
+			return promapi.Result{}, f.storesErr
 		}
 		response = f.pdSeries
+	case strings.HasPrefix(expression, "group by (job, instance) ("):
+		if f.nativeErr != nil {
+			return promapi.Result{}, f.nativeErr
+		}
+		response = f.histograms(expression)
 	}
 
 	var vector promql.Vector
@@ -69,10 +91,52 @@ func (f *fakeUpstream) Query(_ context.Context, expression string, at time.Time)
 		vector = append(vector, promql.Sample{Metric: m})
 	}
 
-	return vector, at, nil
+	return promapi.Result{Vector: vector, EvaluatedAt: at}, nil
 }
 
-func (f *fakeUpstream) Now() (time.Time, bool) { return upstreamNow, f.clockKnown }
+func (f *fakeUpstream) Samples(
+	_ context.Context, selector promqlexpr.Expr, within time.Duration, at time.Time,
+) (promql.Matrix, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.expressions = append(f.expressions, promqlexpr.Range(selector, within))
+	f.ranges = append(f.ranges, within)
+
+	root, err := parser.NewParser(parser.Options{}).ParseExpr(selector.String())
+	if err != nil {
+		panic(err)
+	}
+	matchers := root.(*parser.VectorSelector).LabelMatchers
+
+	var matrix promql.Matrix
+	for _, s := range f.samples {
+		var points []promql.FPoint
+		for _, since := range s.times {
+			// A range does not include its start.
+			if t := upstreamNow.Add(since); t.After(at.Add(-within)) && !t.After(at) {
+				points = append(points, promql.FPoint{T: t.UnixMilli(), F: 1})
+			}
+		}
+		if len(points) > 0 && labels.Selector(matchers).Matches(s.metric) {
+			matrix = append(matrix, promql.Series{Metric: s.metric, Floats: points})
+		}
+	}
+
+	return matrix, f.samplesErr
+}
+
+func (f *fakeUpstream) Now() (time.Time, bool) { return upstreamNow.Add(f.passed), f.clockKnown }
+
+// histograms returns the targets that have the histogram that an expression selects.
+func (f *fakeUpstream) histograms(expression string) []labels.Labels {
+	name, _, _ := strings.Cut(strings.TrimPrefix(expression, "group by (job, instance) ("), "{")
+	name = strings.TrimSuffix(name, ")")
+	if classic, ok := strings.CutSuffix(name, "_bucket"); ok {
+		return f.classic[classic]
+	}
+
+	return f.native[name]
+}
 
 // fakePD is a PD that responds as a test scripts it.
 type fakePD struct {

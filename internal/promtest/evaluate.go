@@ -5,6 +5,7 @@ package promtest
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -18,6 +19,41 @@ type sample struct {
 	value  float64
 }
 
+// isRange reports whether an expression is a range selector.
+func isRange(expression string) bool { return rangeOf(expression) > 0 }
+
+// rangeOf returns the range of a range selector; 0 for any other expression.
+func rangeOf(expression string) time.Duration {
+	root, err := promql.ParseExpr(expression)
+	if err != nil {
+		return 0
+	}
+	if m, ok := root.(*parser.MatrixSelector); ok {
+		return m.Range
+	}
+
+	return 0
+}
+
+// selection is a selector of an expression, with a label that label_replace adds to its series.
+type selection struct {
+	*parser.VectorSelector
+	added labels.Label
+}
+
+// addedLabel returns the label that a label_replace around a node adds with a constant value.
+func addedLabel(parents []parser.Node) labels.Label {
+	for _, parent := range parents {
+		if call, ok := parent.(*parser.Call); ok && call.Func.Name == "label_replace" {
+			name, value := call.Args[1].(*parser.StringLiteral), call.Args[2].(*parser.StringLiteral)
+
+			return labels.Label{Name: name.Val, Value: value.Val}
+		}
+	}
+
+	return labels.Label{}
+}
+
 // evaluate returns the samples of all series that any selector of an expression selects, reduced to
 // the labels that the expression groups by. Past series are those of targets that are down.
 func (p Prometheus) evaluate(expression string, past bool) ([]sample, error) {
@@ -26,12 +62,12 @@ func (p Prometheus) evaluate(expression string, past bool) ([]sample, error) {
 		return nil, err
 	}
 
-	var selectors []*parser.VectorSelector
+	var selectors []selection
 	var grouping []string
-	parser.Inspect(root, func(node parser.Node, _ []parser.Node) error {
+	parser.Inspect(root, func(node parser.Node, parents []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.VectorSelector:
-			selectors = append(selectors, n)
+			selectors = append(selectors, selection{VectorSelector: n, added: addedLabel(parents)})
 		case *parser.AggregateExpr:
 			grouping = n.Grouping
 		}
@@ -51,16 +87,18 @@ func (p Prometheus) evaluate(expression string, past bool) ([]sample, error) {
 	}
 
 	for _, selector := range selectors {
-		for _, s := range p.selectSeries(selector, past) {
+		for _, s := range p.selectSeries(selector.VectorSelector, past) {
 			s.value = p.transform(expression, s.value)
 			if grouping != nil {
 				s.labels = s.labels.MatchLabels(true, grouping...)
 			}
+			if selector.added.Name != "" {
+				b := labels.NewBuilder(s.labels)
+				b.Set(selector.added.Name, selector.added.Value)
+				s.labels = b.Labels()
+			}
 			add(s)
 		}
-	}
-	if strings.Contains(expression, "changes(") && p.ScrapeInterval == 0 {
-		return nil, nil
 	}
 
 	return result, nil
@@ -68,14 +106,11 @@ func (p Prometheus) evaluate(expression string, past bool) ([]sample, error) {
 
 // transform returns the value of an expression for a series with the given value.
 func (p Prometheus) transform(expression string, v float64) float64 {
-	switch {
-	case strings.Contains(expression, "changes("):
-		return p.ScrapeInterval.Seconds()
-	case strings.Contains(expression, "timestamp("):
-		return unixSeconds(p.now())
-	default:
-		return v
+	if strings.Contains(expression, "timestamp(") {
+		return unixSeconds(p.now().Add(-p.SampleAge))
 	}
+
+	return v
 }
 
 // selectSeries returns the series that a selector selects. They have no metric name.

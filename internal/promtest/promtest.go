@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ type Prometheus struct {
 	// ScrapeInterval is how often the targets are scraped. It is unknown if it is 0: then each
 	// target was scraped only once.
 	ScrapeInterval time.Duration
+	SampleAge      time.Duration // How old the newest samples are.
 	ClockOffset    time.Duration // By how much the clock is ahead of the local one.
 	// Intercept may respond to a request in place of the server. It returns whether it did. Query
 	// is an expression, or the selectors of a request for series. Intercept may be nil.
@@ -99,27 +101,82 @@ func (p Prometheus) serveSeries(w http.ResponseWriter, query string) {
 }
 
 func (p Prometheus) serveQuery(w http.ResponseWriter, query, at string) {
-	samples, err := p.evaluate(query, false)
-	if err != nil {
-		Fail(w, http.StatusBadRequest, "bad_data", err.Error())
-
-		return
+	kind, evaluate := "vector", p.instantVector
+	if isRange(query) {
+		kind, evaluate = "matrix", p.rangeVector
 	}
 
 	seconds, err := strconv.ParseFloat(at, 64)
 	if err != nil {
 		seconds = unixSeconds(p.now())
 	}
+	result, err := evaluate(query, seconds)
+	if err != nil {
+		Fail(w, http.StatusBadRequest, "bad_data", err.Error())
 
-	result := []any{}
-	for _, s := range samples {
-		value := strconv.FormatFloat(s.value, 'f', -1, 64)
-		result = append(result, map[string]any{"metric": s.labels, "value": []any{seconds, value}})
+		return
 	}
 	respond(w, map[string]any{
 		"status": "success",
-		"data":   map[string]any{"resultType": "vector", "result": result},
+		"data":   map[string]any{"resultType": kind, "result": result},
 	})
+}
+
+// instantVector returns the series of an expression, each with a value at a Unix time.
+func (p Prometheus) instantVector(query string, at float64) ([]any, error) {
+	samples, err := p.evaluate(query, false)
+	if err != nil {
+		return nil, err
+	}
+
+	result := []any{}
+	for _, s := range samples {
+		result = append(result, map[string]any{"metric": s.labels, "value": encodeValue(at, s.value)})
+	}
+
+	return result, nil
+}
+
+// rangeVector returns the series of a range selector, each with one sample per scrape within the
+// range before a Unix time.
+func (p Prometheus) rangeVector(query string, at float64) ([]any, error) {
+	samples, err := p.evaluate(query, false)
+	if err != nil {
+		return nil, err
+	}
+
+	times := p.scrapeTimes(rangeOf(query), at)
+	result := []any{}
+	for _, s := range samples {
+		var values []any
+		for _, t := range times {
+			values = append(values, encodeValue(t, s.value))
+		}
+		if len(values) > 0 {
+			result = append(result, map[string]any{"metric": s.labels, "values": values})
+		}
+	}
+
+	return result, nil
+}
+
+// scrapeTimes returns the Unix times of the scrapes within a range before a time, oldest first.
+func (p Prometheus) scrapeTimes(within time.Duration, at float64) []float64 {
+	var times []float64
+	for age := p.SampleAge; age < within; age += p.ScrapeInterval {
+		times = append(times, at-age.Seconds())
+		if p.ScrapeInterval == 0 {
+			break
+		}
+	}
+	slices.Reverse(times)
+
+	return times
+}
+
+// encodeValue encodes a sample in the format of the API.
+func encodeValue(seconds, v float64) []any {
+	return []any{seconds, strconv.FormatFloat(v, 'f', -1, 64)}
 }
 
 func respond(w http.ResponseWriter, body map[string]any) {
