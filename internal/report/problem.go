@@ -26,6 +26,7 @@ type ProblemKind int
 const (
 	ProblemQueryFailed      ProblemKind = iota // Queries failed in the same way.
 	ProblemResponseRejected                    // The response of a query about one target was dropped.
+	ProblemPartialResponse                     // Responses were accepted that may lack series.
 	ProblemStoreLimit                          // There are more stores than store_limit.
 	ProblemNoTargets                           // Upstream has no target that is TiKV.
 	ProblemAmbiguousMatch                      // More than one target matches a store.
@@ -39,7 +40,7 @@ type Problem struct {
 	Kind    ProblemKind
 	Cluster string
 
-	Queries []string            // QueryFailed: those that failed in the same way. ResponseRejected: one.
+	Queries []string            // ResponseRejected: one. Otherwise all with the same problem.
 	Reason  httpclient.Reason   // All kinds except NoTargets.
 	Err     error               // QueryFailed, ResponseRejected.
 	Target  storematch.Identity // ResponseRejected.
@@ -53,7 +54,8 @@ type Problem struct {
 }
 
 // NewQueryProblems returns a problem for each way in which queries failed. Queries that failed
-// alike, such as all queries to a server that is down, are one problem.
+// alike, such as all queries to a server that is down, are one problem. So are all queries with
+// responses that may lack series.
 func NewQueryProblems(cluster string, queries []Query) []Problem {
 	var problems []Problem
 	positions := map[string]int{} // From the way in which a query failed to its problem.
@@ -79,7 +81,25 @@ func NewQueryProblems(cluster string, queries []Query) []Problem {
 		}
 	}
 
-	return problems
+	return append(problems, newPartialProblems(cluster, queries)...)
+}
+
+// newPartialProblems returns the problem of queries whose responses may lack series; none if there
+// are no such queries.
+func newPartialProblems(cluster string, queries []Query) []Problem {
+	var partial []string
+	for _, q := range queries {
+		if q.Partial {
+			partial = append(partial, q.Name)
+		}
+	}
+	if partial == nil {
+		return nil
+	}
+
+	return []Problem{{
+		Kind: ProblemPartialResponse, Cluster: cluster, Queries: partial, Reason: httpclient.ReasonPartial,
+	}}
 }
 
 // addQuery adds a query that failed in the problem's way.
@@ -119,6 +139,13 @@ func (p Problem) Keys() []string {
 		return p.keys
 	case ProblemResponseRejected:
 		return []string{p.Queries[0] + " rejected " + Describe(p.Target)}
+	case ProblemPartialResponse:
+		keys := make([]string, len(p.Queries))
+		for i, q := range p.Queries {
+			keys[i] = q + " partial"
+		}
+
+		return keys
 	case ProblemStoreLimit:
 		return []string{"store limit"}
 	case ProblemNoTargets:
@@ -135,6 +162,8 @@ func (p Problem) Message() string {
 		return "query failed"
 	case ProblemResponseRejected:
 		return "response dropped"
+	case ProblemPartialResponse:
+		return "partial response"
 	case ProblemStoreLimit:
 		return "stores left out"
 	case ProblemNoTargets:
@@ -176,6 +205,8 @@ func (p Problem) Cause() string {
 		return httpclient.Cause(p.Err)
 	case ProblemResponseRejected:
 		return p.Err.Error()
+	case ProblemPartialResponse:
+		return "upstream reports that its response may lack series, which partial_response accepts"
 	case ProblemStoreLimit:
 		return fmt.Sprintf("there are %d stores more than store_limit, %d", p.Dropped, p.Limit)
 	case ProblemNoTargets:
@@ -194,6 +225,8 @@ func (p Problem) Hint() string {
 	switch p.Kind {
 	case ProblemQueryFailed:
 		return httpclient.HintOf(p.Err)
+	case ProblemPartialResponse:
+		return "check upstream's storage nodes"
 	case ProblemStoreLimit:
 		return "narrow upstream with selector, or raise store_limit"
 	case ProblemNoTargets:
@@ -223,14 +256,16 @@ func (p Problem) String() string {
 
 // subject returns what the problem is about.
 func (p Problem) subject() string {
+	names := make([]string, len(p.Queries))
+	for i, q := range p.Queries {
+		names[i] = strconv.Quote(q)
+	}
+
 	switch p.Kind {
 	case ProblemQueryFailed:
-		names := make([]string, len(p.Queries))
-		for i, q := range p.Queries {
-			names[i] = strconv.Quote(q)
-		}
-
 		return fmt.Sprintf("query %s of cluster %q failed", strings.Join(names, ", "), p.Cluster)
+	case ProblemPartialResponse:
+		return fmt.Sprintf("query %s of cluster %q", strings.Join(names, ", "), p.Cluster)
 	case ProblemResponseRejected:
 		return fmt.Sprintf("query %q of cluster %q: dropped the response for %s",
 			p.Queries[0], p.Cluster, Describe(p.Target))

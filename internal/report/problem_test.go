@@ -334,7 +334,7 @@ func TestKeysAreStable(t *testing.T) {
 
 // Every value of the label reason, which is documented and must not change.
 func TestReasons(t *testing.T) {
-	want := []httpclient.Reason{"timeout", "connection", "http", "query", "response", "limit", "ambiguous"}
+	want := []httpclient.Reason{"timeout", "connection", "http", "query", "response", "limit", "partial", "ambiguous"}
 	if got := report.Reasons(); !slices.Equal(got, want) {
 		t.Errorf("got the reasons %q, want %q", got, want)
 	}

@@ -16,12 +16,13 @@ import (
 // Report is the result of one scrape of one cluster. It is immutable.
 type Report struct {
 	Cluster      string
-	UpstreamUp   bool      // Whether every query succeeded, not counting requests to PD.
-	EvaluatedAt  time.Time // By upstream's clock; zero if nothing was evaluated.
-	ActiveServer string    // URL of the upstream server in use.
-	Servers      []string  // URLs of all upstream servers.
-	ExternalURL  string    // Where upstream's own pages are; "" if it does not report that.
-	QueuedTotal  uint64    // Requests to upstream that have ever waited because of concurrency_limit.
+	UpstreamUp   bool          // Whether every query succeeded and was complete, not counting requests to PD.
+	EvaluatedAt  time.Time     // By upstream's clock; zero if nothing was evaluated.
+	ActiveServer string        // URL of the upstream server in use.
+	Servers      []string      // URLs of all upstream servers.
+	ExternalURL  string        // Where upstream's own pages are; "" if it does not report that.
+	RateWindow   time.Duration // Of every rate.
+	QueuedTotal  uint64        // Requests to upstream that have ever waited because of concurrency_limit.
 
 	StoresKnown bool      // Whether upstream has ever returned its targets.
 	PDTime      time.Time // When PD itself last returned the stores in use, by the local clock; zero if it never did.
@@ -36,6 +37,7 @@ type Query struct {
 	Name        string
 	Expressions []string // As they were sent; none if the query is not PromQL.
 	Duration    time.Duration
+	Partial     bool        // A response that was accepted may lack series.
 	Errs        []error     // One per failed request, each of type *httpclient.Error or wrapping one.
 	Rejections  []Rejection // Responses about one target that were dropped.
 }

@@ -24,6 +24,7 @@ func Report(cluster string, stores ...report.Store) report.Report {
 		Cluster:      cluster,
 		UpstreamUp:   true,
 		EvaluatedAt:  EvaluatedAt,
+		RateWindow:   time.Minute,
 		ActiveServer: server,
 		Servers:      []string{server},
 		StoresKnown:  true,
@@ -97,6 +98,7 @@ func ValuesOf(gauges []gauge.Gauge) map[string]float64 {
 func Values() map[string]float64 {
 	values := map[string]float64{
 		gauge.Up:              1,
+		gauge.Monitored:       1,
 		gauge.LatencyP95:      0.00625,
 		gauge.LatencyP99:      0.0125,
 		gauge.DiskUsed:        3 << 30,
