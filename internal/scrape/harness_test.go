@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,11 +15,15 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
 	"go.uber.org/goleak"
 
+	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/scrape"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -28,6 +33,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // errHTTP is the error of a server that fails.
 var errHTTP = &httpclient.Error{Reason: httpclient.ReasonHTTP, Request: "POST http://a", Err: errors.New("500")}
 
+// errTooLarge is the error of a server that rejects a query for its size.
+var errTooLarge = &httpclient.Error{
+	Reason: httpclient.ReasonQuery, Request: "POST http://a", Err: errors.New("422: too many series"),
+	Hint: httpclient.HintTooLarge, TooLarge: true,
+}
+
 // evaluatedAt is upstream's current time.
 var evaluatedAt = time.Unix(1_700_000_000, 0)
 
@@ -35,6 +46,8 @@ var evaluatedAt = time.Unix(1_700_000_000, 0)
 type fakeUpstream struct {
 	responses map[string][]string // Samples as parseSample reads them.
 	failing   map[string]error
+	limits    map[string]int  // The largest number of targets; queries about more are rejected as too large.
+	partial   map[string]bool // These may lack series.
 	blocked   map[string]bool // These wait until their context ends.
 
 	mu       sync.Mutex
@@ -50,7 +63,7 @@ func (f *fakeUpstream) Now() (time.Time, bool) { return evaluatedAt.Add(1500 * t
 
 func (f *fakeUpstream) Query(
 	ctx context.Context, expression string, at time.Time,
-) (promql.Vector, time.Time, error) {
+) (promapi.Result, error) {
 	f.mu.Lock()
 	f.requests = append(f.requests, request{expression: expression, at: at})
 	f.mu.Unlock()
@@ -59,13 +72,19 @@ func (f *fakeUpstream) Query(
 		if strings.Contains(expression, key) {
 			<-ctx.Done()
 
-			return nil, time.Time{}, &httpclient.Error{Reason: httpclient.ReasonTimeout, Err: ctx.Err()}
+			return promapi.Result{}, &httpclient.Error{Reason: httpclient.ReasonTimeout, Err: ctx.Err()}
 		}
 	}
 
 	for key, err := range f.failing {
 		if strings.Contains(expression, key) {
-			return nil, time.Time{}, err
+			return promapi.Result{}, err
+		}
+	}
+
+	for key, limit := range f.limits {
+		if strings.Contains(expression, key) && countTargets(expression) > limit {
+			return promapi.Result{}, errTooLarge
 		}
 	}
 
@@ -76,7 +95,16 @@ func (f *fakeUpstream) Query(
 		}
 	}
 
-	return vector, evaluatedAt, nil
+	if at.IsZero() {
+		at = evaluatedAt
+	}
+
+	result := promapi.Result{Vector: vector, EvaluatedAt: at}
+	for key := range f.partial {
+		result.Partial = result.Partial || strings.Contains(expression, key)
+	}
+
+	return result, nil
 }
 
 // expressions returns the expressions so far that contain a text.
@@ -92,6 +120,44 @@ func (f *fakeUpstream) expressions(text string) []string {
 	}
 
 	return matching
+}
+
+// countTargets returns the number of instances that an expression names.
+func countTargets(expression string) int {
+	root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
+	if err != nil {
+		panic(err)
+	}
+
+	most := 0
+	for _, matchers := range parser.ExtractSelectors(root) {
+		for _, m := range matchers {
+			if m.Name == "instance" {
+				most = max(most, 1+strings.Count(m.Value, "|"))
+			}
+		}
+	}
+
+	return most
+}
+
+// sentSizes returns the numbers of targets in the requests since the previous call of forget that
+// contain a text, in ascending order.
+func (f *fakeUpstream) sentSizes(text string) []int {
+	var sizes []int
+	for _, e := range f.expressions(text) {
+		sizes = append(sizes, countTargets(e))
+	}
+	slices.Sort(sizes)
+
+	return sizes
+}
+
+// forget forgets the requests so far.
+func (f *fakeUpstream) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests = nil
 }
 
 // parseVector reads samples written as NAME=VALUE,NAME=VALUE NUMBER. Samples without a job are of
@@ -130,15 +196,51 @@ func manyTargets(n int) []storematch.Identity {
 	return targets
 }
 
-// builtinQueries returns the queries of a cluster without custom metrics.
-func builtinQueries(t *testing.T) []*gauge.Query {
+// newCatalog returns the gauges of a cluster with custom metrics.
+func newCatalog(t *testing.T, metrics ...config.Metric) *gauge.Catalog {
 	t.Helper()
-	catalog, err := gauge.NewCatalog(nil)
+	catalog, err := gauge.NewCatalog(metrics)
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	return catalog.Queries()
+	return catalog
+}
+
+// customName is the name of customMetric.
+const customName = "operator_store_custom"
+
+// customMetric returns a custom gauge.
+func customMetric(expression string) config.Metric {
+	return config.Metric{
+		Name: customName, Expr: config.Expression{Expr: promqlexpr.MustParse(expression)},
+	}
+}
+
+// nativeFor returns which targets have native histograms in place of a query of a catalog.
+func nativeFor(
+	catalog *gauge.Catalog, name string, targets ...storematch.Identity,
+) map[*gauge.Query]map[storematch.Identity]bool {
+	native := map[*gauge.Query]map[storematch.Identity]bool{}
+	for _, q := range catalog.Queries() {
+		if q.Name != name {
+			continue
+		}
+
+		native[q] = map[storematch.Identity]bool{}
+		for _, t := range targets {
+			native[q][t] = true
+		}
+	}
+
+	return native
+}
+
+// builtinQueries returns the queries of a cluster without custom metrics.
+func builtinQueries(t *testing.T) []*gauge.Query {
+	t.Helper()
+
+	return newCatalog(t).Queries()
 }
 
 // query returns a built-in query by name.
@@ -158,6 +260,8 @@ func query(t *testing.T, name string) *gauge.Query {
 // fixture is a runner of the built-in queries, and what its scrapes counted.
 type fixture struct {
 	t       *testing.T
+	catalog *gauge.Catalog
+	native  map[*gauge.Query]map[storematch.Identity]bool // The targets that have native histograms only.
 	runner  *scrape.Runner
 	planner *scrape.Planner
 
@@ -167,13 +271,23 @@ type fixture struct {
 
 func newFixture(t *testing.T, up *fakeUpstream, replicaLabels ...string) *fixture {
 	t.Helper()
-	queries := builtinQueries(t)
+
+	return newFixtureWithOffset(t, up, 0, replicaLabels...)
+}
+
+// newFixtureWithOffset returns a fixture that evaluates queries that long before upstream's now.
+func newFixtureWithOffset(
+	t *testing.T, up *fakeUpstream, offset time.Duration, replicaLabels ...string,
+) *fixture {
+	t.Helper()
+	catalog := newCatalog(t)
 	f := &fixture{
-		t: t, planner: scrape.NewPlanner(queries, time.Minute, nil, replicaLabels), failures: map[string]int{},
+		t: t, catalog: catalog, planner: scrape.NewPlanner(catalog, time.Minute, nil, replicaLabels),
+		failures: map[string]int{},
 	}
 	f.runner = scrape.NewRunner(scrape.Options{
-		Upstream: up, Queries: queries, Planner: f.planner, ReplicaLabels: replicaLabels,
-		Learners: newLearners(queries, f.planner), Concurrency: concurrency,
+		Upstream: up, Queries: catalog.Queries(), Planner: f.planner, ReplicaLabels: replicaLabels,
+		Learners: newLearners(catalog.Queries(), f.planner), Concurrency: concurrency, Offset: offset,
 	})
 
 	return f
@@ -187,7 +301,7 @@ func newLearners(queries []*gauge.Query, planner *scrape.Planner) map[*gauge.Que
 	for _, q := range queries {
 		if q.Shape == gauge.Buckets {
 			learners[q] = bucketwindow.NewLearner(bucketwindow.Options{
-				Quantiles: []float64{0.99}, MaxBatchSize: scrape.MaxMatcherValues, Concurrency: concurrency,
+				Quantiles: []float64{0.99}, MaxBatchSize: promqlexpr.MaxMatcherValues, Concurrency: concurrency,
 				RateWindow: time.Minute, Split: planner.Split,
 			})
 		}
@@ -202,7 +316,7 @@ func ignoreFailure(*gauge.Query, httpclient.Reason) {}
 func (f *fixture) run(ctx context.Context, targets ...storematch.Identity) *scrape.Results {
 	f.t.Helper()
 
-	return f.runner.Run(ctx, f.planner.Plan(targets), f.count)
+	return f.runner.Run(ctx, f.planner.Plan(targets, f.native), f.count)
 }
 
 func (f *fixture) count(q *gauge.Query, reason httpclient.Reason) {

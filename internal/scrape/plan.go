@@ -3,9 +3,7 @@
 package scrape
 
 import (
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -16,44 +14,49 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
-// Bounds of one label matcher. Prometheus compiles a matcher with at most 255 alternatives into a
-// lookup in a set, which is much faster than a regular expression. Some upstreams limit the length
-// of a query; VictoriaMetrics limits it to 16 KiB.
-const (
-	MaxMatcherValues = 250
-	maxMatcherBytes  = 12_000
-)
-
 // A Planner writes the queries for a set of targets. It is immutable.
 type Planner struct {
 	expressions   map[*gauge.Query]promqlexpr.Expr // With the rate window, without matchers.
+	native        map[*gauge.Query]promqlexpr.Expr // Of the Buckets queries, for native histograms.
 	selector      []*labels.Matcher
 	replicaLabels []string
 	maxBytes      int // Of one matcher.
+	// Of one matcher of a query for native histograms. It has a selector for each quantile.
+	maxNativeBytes int
 }
 
 // NewPlanner returns a planner of queries with the given rate window. The selector is added to
 // every vector selector, the replica labels to every grouping.
 func NewPlanner(
-	queries []*gauge.Query, rateWindow time.Duration, selector []*labels.Matcher, replicaLabels []string,
+	catalog *gauge.Catalog, rateWindow time.Duration, selector []*labels.Matcher, replicaLabels []string,
 ) *Planner {
 	p := &Planner{
-		expressions:   make(map[*gauge.Query]promqlexpr.Expr, len(queries)),
-		selector:      selector,
-		replicaLabels: replicaLabels,
-		maxBytes:      maxMatcherBytes,
+		expressions:    map[*gauge.Query]promqlexpr.Expr{},
+		native:         map[*gauge.Query]promqlexpr.Expr{},
+		selector:       selector,
+		replicaLabels:  replicaLabels,
+		maxBytes:       promqlexpr.MaxMatcherBytes,
+		maxNativeBytes: promqlexpr.MaxMatcherBytes,
 	}
-	for _, q := range queries {
+	for _, q := range catalog.Queries() {
 		e := q.Expr
 		if q.Shape != gauge.Custom {
 			e = e.WithRange(rateWindow)
 		}
 		p.expressions[q] = e
-		// Each vector selector of an expression has the matchers.
-		p.maxBytes = min(p.maxBytes, maxMatcherBytes/max(1, e.CountSelectors()))
+		p.maxBytes = min(p.maxBytes, bytesPerMatcher(e))
+		if q.Shape == gauge.Buckets {
+			p.native[q] = q.NativeExpr(catalog.Quantiles(q)).WithRange(rateWindow)
+			p.maxNativeBytes = min(p.maxNativeBytes, bytesPerMatcher(p.native[q]))
+		}
 	}
 
 	return p
+}
+
+// bytesPerMatcher returns the maximum size of a matcher in e: each vector selector has it.
+func bytesPerMatcher(e promqlexpr.Expr) int {
+	return promqlexpr.MaxMatcherBytes / max(1, e.CountSelectors())
 }
 
 // A Plan is the queries for one set of targets, without those for buckets, which change from scrape
@@ -61,6 +64,8 @@ func NewPlanner(
 type Plan struct {
 	Targets []storematch.Identity // In their order.
 	batches []batch
+	classic map[*gauge.Query][]storematch.Identity // Of the Buckets queries: the targets with classic histograms,
+	native  map[*gauge.Query][]storematch.Identity // and those with native ones.
 }
 
 // batch is as many targets as one query may name, with the expressions that name them.
@@ -69,10 +74,23 @@ type batch struct {
 	expressions map[*gauge.Query]string
 }
 
-// Plan returns the queries for targets, which must be sorted. There is at least one batch: without
-// targets, upstream is only queried for the time.
-func (p *Planner) Plan(targets []storematch.Identity) *Plan {
-	plan := &Plan{Targets: targets}
+// Plan returns the queries for targets, which must be sorted. Native says which targets have
+// native histograms in place of a Buckets query. There is at least one batch: without targets,
+// upstream is only asked for the time.
+func (p *Planner) Plan(targets []storematch.Identity, native map[*gauge.Query]map[storematch.Identity]bool) *Plan {
+	plan := &Plan{
+		Targets: targets,
+		classic: map[*gauge.Query][]storematch.Identity{}, native: map[*gauge.Query][]storematch.Identity{},
+	}
+	for q := range p.native {
+		for _, t := range targets {
+			if native[q][t] {
+				plan.native[q] = append(plan.native[q], t)
+			} else {
+				plan.classic[q] = append(plan.classic[q], t)
+			}
+		}
+	}
 	if len(targets) == 0 {
 		plan.batches = []batch{{expressions: map[*gauge.Query]string{gauge.QueryUp: "vector(0)"}}}
 
@@ -95,6 +113,11 @@ func (p *Planner) Plan(targets []storematch.Identity) *Plan {
 	return plan
 }
 
+// targetExpression returns the expression of a query that is not for buckets, for targets.
+func (p *Planner) targetExpression(q *gauge.Query, targets []storematch.Identity) string {
+	return p.expression(p.expressions[q], p.matchers(targets))
+}
+
 // bucketExpression returns the expression of a Buckets query for targets and the values of le in
 // bounds; nil selects all buckets.
 func (p *Planner) bucketExpression(q *gauge.Query, targets []storematch.Identity, bounds []string) string {
@@ -104,6 +127,11 @@ func (p *Planner) bucketExpression(q *gauge.Query, targets []storematch.Identity
 	}
 
 	return p.expression(p.expressions[q], matchers)
+}
+
+// nativeExpression returns the expression of a Buckets query for targets with native histograms.
+func (p *Planner) nativeExpression(q *gauge.Query, targets []storematch.Identity) string {
+	return p.expression(p.native[q], p.matchers(targets))
 }
 
 func (p *Planner) expression(e promqlexpr.Expr, matchers []*labels.Matcher) string {
@@ -123,47 +151,16 @@ func (p *Planner) matchers(targets []storematch.Identity) []*labels.Matcher {
 // Split cuts targets into consecutive parts so that the matchers of each part, one for jobs and one
 // for instances, stay within the bounds. A value that several targets share counts once.
 func (p *Planner) Split(targets []storematch.Identity) [][]storematch.Identity {
-	var parts [][]storematch.Identity
-	start := 0
-	jobs, instances := newMatcherSize(), newMatcherSize()
-	for i, t := range targets {
-		if i > start && (!jobs.fits(t.Job, p.maxBytes) || !instances.fits(t.Instance, p.maxBytes)) {
-			parts = append(parts, targets[start:i])
-			start = i
-			jobs, instances = newMatcherSize(), newMatcherSize()
-		}
-		jobs.add(t.Job)
-		instances.add(t.Instance)
-	}
-
-	return append(parts, targets[start:])
+	return split(targets, p.maxBytes)
 }
 
-// matcherSize is the size of a matcher for the values added to it.
-type matcherSize struct {
-	values map[string]bool
-	bytes  int
+// splitNative is Split for queries for native histograms.
+func (p *Planner) splitNative(targets []storematch.Identity) [][]storematch.Identity {
+	return split(targets, p.maxNativeBytes)
 }
 
-func newMatcherSize() *matcherSize { return &matcherSize{values: map[string]bool{}} }
-
-// fits reports whether the matcher stays within the bounds with one more value.
-func (m *matcherSize) fits(v string, maxBytes int) bool {
-	return m.values[v] || len(m.values) < MaxMatcherValues && m.bytes+literalBytes(v) <= maxBytes
-}
-
-func (m *matcherSize) add(v string) {
-	if !m.values[v] {
-		m.values[v] = true
-		m.bytes += literalBytes(v)
-	}
-}
-
-// literalBytes returns how many bytes v adds to a matcher. A matcher is written as a regular
-// expression in a quoted string: a.b is written as a\\.b|, which is two backslashes and a separator
-// more.
-func literalBytes(v string) int {
-	literal := regexp.QuoteMeta(v)
-
-	return len(literal) + strings.Count(literal, `\`) + len("|")
+func split(targets []storematch.Identity, maxBytes int) [][]storematch.Identity {
+	return promqlexpr.SplitForMatchers(targets, maxBytes,
+		func(t storematch.Identity) string { return t.Job },
+		func(t storematch.Identity) string { return t.Instance })
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/operator-store/operator_store_exporter/internal/gauge"
-	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
+	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/scrape"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -146,11 +145,8 @@ func checkMatchers(t *testing.T, expression string) (instances []string) {
 
 // If an expression has several vector selectors, all of them together stay within the bound.
 func TestMatchersOfSeveralSelectors(t *testing.T) {
-	custom := &gauge.Query{
-		Name: "custom", Shape: gauge.Custom,
-		Expr: promqlexpr.MustParse(`sum by (job, instance) (a) / on (job, instance) b`),
-	}
-	planner := scrape.NewPlanner([]*gauge.Query{gauge.QueryUp, custom}, time.Minute, nil, nil)
+	catalog := newCatalog(t, customMetric(`sum by (job, instance) (a) / on (job, instance) b`))
+	planner := scrape.NewPlanner(catalog, time.Minute, nil, nil)
 
 	var targets []storematch.Identity
 	for i := range 100 {
@@ -166,30 +162,42 @@ func TestMatchersOfSeveralSelectors(t *testing.T) {
 	}
 }
 
+const (
+	nativeDuration = `sum by (job, instance) (rate(tikv_grpc_msg_duration_seconds` +
+		`{instance="a:1",job="tikv"}[5m]))`
+	nativeLagOfReplica = `sum by (job, instance, replica) (rate(tikv_raftstore_log_lag` +
+		`{instance="a:1",job="tikv",tidb_cluster="x"}[5m]))`
+)
+
+// labeled returns an expression whose samples have the given value of the label quantile.
+func labeled(quantile, expression string) string {
+	return fmt.Sprintf(`label_replace(%s, "quantile", %q, "", "")`, expression, quantile)
+}
+
 // The expressions that are sent for one query, with the selector, the targets, the replica labels
 // and the rate window.
 func TestExpressions(t *testing.T) {
 	selector := []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "tidb_cluster", "x")}
-	custom := func(expression string) *gauge.Query {
-		return &gauge.Query{Name: "custom", Shape: gauge.Custom, Expr: promqlexpr.MustParse(expression)}
-	}
+	a := []storematch.Identity{identity("a:1")}
 	for _, tc := range []struct {
 		name          string
-		query         *gauge.Query
+		query         string
+		custom        string // The expression of a custom metric, if any.
 		selector      []*labels.Matcher
 		replicaLabels []string
 		targets       []storematch.Identity
-		want          string // Empty if the query is not sent.
+		native        []storematch.Identity // Those with native histograms of the query.
+		want          string                // Empty if the query is not sent.
 	}{
 		{
 			name:    "one target",
-			query:   query(t, "cpu_quota"),
-			targets: []storematch.Identity{identity("a:1")},
+			query:   "cpu_quota",
+			targets: a,
 			want:    `sum by (job, instance) (tikv_server_cpu_cores_quota{instance="a:1",job="tikv"})`,
 		},
 		{
 			name:     "selector and rate window",
-			query:    query(t, "cpu_seconds"),
+			query:    "cpu_seconds",
 			selector: selector,
 			targets:  []storematch.Identity{identity("a:1"), identity("b:1")},
 			want: `sum by (job, instance) (rate(process_cpu_seconds_total` +
@@ -197,60 +205,88 @@ func TestExpressions(t *testing.T) {
 		},
 		{
 			name:          "replica labels",
-			query:         query(t, "cpu_quota"),
+			query:         "cpu_quota",
 			replicaLabels: []string{"replica"},
-			targets:       []storematch.Identity{identity("a:1")},
+			targets:       a,
 			want:          `sum by (job, instance, replica) (tikv_server_cpu_cores_quota{instance="a:1",job="tikv"})`,
 		},
 		{
 			name:          "replica_time with replica labels",
-			query:         gauge.QueryReplicaTime,
+			query:         "replica_time",
 			replicaLabels: []string{"replica"},
-			targets:       []storematch.Identity{identity("a:1")},
+			targets:       a,
 			want:          `timestamp(up{instance="a:1",job="tikv"})`,
 		},
 		{
 			name:    "replica_time is needless without replica labels",
-			query:   gauge.QueryReplicaTime,
-			targets: []storematch.Identity{identity("a:1")},
+			query:   "replica_time",
+			targets: a,
 		},
 		{
 			name:    "custom expressions keep their ranges",
-			query:   custom(`max_over_time(tikv_threads[10m])`),
-			targets: []storematch.Identity{identity("a:1")},
+			query:   customName,
+			custom:  `max_over_time(tikv_threads[10m])`,
+			targets: a,
 			want:    `max_over_time(tikv_threads{instance="a:1",job="tikv"}[10m])`,
 		},
 		{
 			name:    "all buckets",
-			query:   query(t, "raft_log_lag"),
-			targets: []storematch.Identity{identity("a:1")},
+			query:   "raft_log_lag",
+			targets: a,
 			want: `sum by (job, instance, le) (rate(tikv_raftstore_log_lag_bucket` +
 				`{instance="a:1",job="tikv"}[5m]))`,
 		},
 		{
+			name:    "native histograms: the quantiles of the gauges and the rate in one expression",
+			query:   "grpc_duration",
+			targets: a,
+			native:  a,
+			want: labeled("count", `histogram_count(`+nativeDuration+`)`) +
+				` or ` + labeled("0.95", `histogram_quantile(0.95, `+nativeDuration+`)`) +
+				` or ` + labeled("0.99", `histogram_quantile(0.99, `+nativeDuration+`)`),
+		},
+		{
+			name:          "native histograms with a selector and replica labels",
+			query:         "raft_log_lag",
+			selector:      selector,
+			replicaLabels: []string{"replica"},
+			targets:       a,
+			native:        a,
+			want: labeled("count", `histogram_count(`+nativeLagOfReplica+`)`) +
+				` or ` + labeled("0.99", `histogram_quantile(0.99, `+nativeLagOfReplica+`)`),
+		},
+		{
 			name:  "without targets, upstream is only queried for the time",
-			query: gauge.QueryUp,
+			query: "up",
 			want:  `vector(0)`,
 		},
 		{
 			name:  "without targets, nothing else is queried",
-			query: query(t, "cpu_quota"),
+			query: "cpu_quota",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			// Only the expressions of tc.query are compared.
-			queries := []*gauge.Query{gauge.QueryUp, gauge.QueryStartTime}
-			if !slices.Contains(queries, tc.query) {
-				queries = append(queries, tc.query)
+			var metrics []config.Metric
+			if tc.custom != "" {
+				metrics = append(metrics, customMetric(tc.custom))
 			}
-			planner := scrape.NewPlanner(queries, 5*time.Minute, tc.selector, tc.replicaLabels)
+			catalog := newCatalog(t, metrics...)
+			planner := scrape.NewPlanner(catalog, 5*time.Minute, tc.selector, tc.replicaLabels)
 			runner := scrape.NewRunner(scrape.Options{
-				Upstream: &fakeUpstream{}, Queries: queries, Planner: planner, ReplicaLabels: tc.replicaLabels,
-				Learners: newLearners(queries, planner), Concurrency: 1,
+				Upstream: &fakeUpstream{}, Queries: catalog.Queries(), Planner: planner,
+				ReplicaLabels: tc.replicaLabels,
+				Learners:      newLearners(catalog.Queries(), planner), Concurrency: 1,
 			})
 
-			results := runner.Run(t.Context(), planner.Plan(tc.targets), ignoreFailure)
-			got := strings.Join(results.Reports()[tc.query].Expressions, "\n")
+			plan := planner.Plan(tc.targets, nativeFor(catalog, tc.query, tc.native...))
+			results := runner.Run(t.Context(), plan, ignoreFailure)
+
+			var got string
+			for q, r := range results.Reports() { // Only the expressions of tc.query are compared.
+				if q.Name == tc.query {
+					got = strings.Join(r.Expressions, "\n")
+				}
+			}
 			if !sameExpression(t, got, tc.want) {
 				t.Errorf("got  %s\nwant %s", got, tc.want)
 			}

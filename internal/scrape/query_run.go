@@ -15,6 +15,7 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
 	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
@@ -30,6 +31,7 @@ type QueryRun struct {
 	ran         bool
 	expressions []string // As they were sent.
 	duration    time.Duration
+	partial     bool                                                      // Whether a response may lack series.
 	errs        []error                                                   // One per failed request.
 	samples     map[storematch.Identity]map[string][]promql.Sample        // By target and replica.
 	histograms  map[storematch.Identity]map[string]bucketwindow.Histogram // From the samples of Buckets queries.
@@ -54,8 +56,11 @@ func NewQueryRun(
 }
 
 // Do sends one request, for targets, and keeps its result. Expression is the PromQL of the request,
-// or "" if the request has none.
-func (r *QueryRun) Do(targets []storematch.Identity, expression string, send func() (promql.Vector, error)) {
+// or "" if the request has none. If upstream rejects a request about several targets as too large,
+// Do returns true and keeps nothing: the caller must send smaller requests.
+func (r *QueryRun) Do(
+	targets []storematch.Identity, expression string, send func() (promapi.Result, error),
+) (tooLarge bool) {
 	if expression != "" {
 		r.mu.Lock()
 		r.expressions = append(r.expressions, expression)
@@ -63,7 +68,7 @@ func (r *QueryRun) Do(targets []storematch.Identity, expression string, send fun
 	}
 
 	start := time.Now()
-	vector, err := send()
+	result, err := send()
 	duration := time.Since(start)
 
 	r.mu.Lock()
@@ -71,10 +76,15 @@ func (r *QueryRun) Do(targets []storematch.Identity, expression string, send fun
 	r.ran = true
 	r.duration = max(r.duration, duration)
 	if err != nil {
+		if len(targets) > 1 && httpclient.IsTooLarge(err) {
+			return true
+		}
 		r.fail(targets, err)
 
-		return
+		return false
 	}
+
+	r.partial = r.partial || result.Partial
 
 	// The matchers of a batch select jobs and instances independently, so they may select targets
 	// of other batches.
@@ -83,11 +93,13 @@ func (r *QueryRun) Do(targets []storematch.Identity, expression string, send fun
 		wanted[t] = true
 	}
 
-	for _, s := range vector {
+	for _, s := range result.Vector {
 		if t := identity(s); wanted[t] {
 			r.add(t, s)
 		}
 	}
+
+	return false
 }
 
 // fail records a failed request. The caller holds the lock.
@@ -205,7 +217,11 @@ func (r *QueryRun) setHistograms(t storematch.Identity, histograms map[string]bu
 
 // response returns what the query returned for one replica of a target. The run has finished.
 func (r *QueryRun) response(t storematch.Identity, replica string) gauge.Response {
-	return gauge.Response{Samples: r.samples[t][replica], Histogram: r.histograms[t][replica]}
+	return gauge.Response{
+		Samples:   r.samples[t][replica],
+		Histogram: r.histograms[t][replica],
+		Partial:   r.partial,
+	}
 }
 
 // answered reports whether upstream answered the query for a target, possibly with nothing. The
@@ -223,6 +239,7 @@ func (r *QueryRun) Report() (q report.Query, ok bool) {
 		Name:        r.query.Name,
 		Expressions: slices.Clone(r.expressions),
 		Duration:    r.duration,
+		Partial:     r.partial,
 		Errs:        slices.Clone(r.errs),
 	}
 	for target, err := range r.rejected {

@@ -13,23 +13,22 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/prometheus/promql"
-
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
 	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/scrape"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
 // respond returns a request that upstream responds to.
-func respond(samples ...string) func() (promql.Vector, error) {
-	return func() (promql.Vector, error) { return parseVector(samples...), nil }
+func respond(samples ...string) func() (promapi.Result, error) {
+	return func() (promapi.Result, error) { return promapi.Result{Vector: parseVector(samples...)}, nil }
 }
 
 // fail returns a request that fails.
-func fail(err error) func() (promql.Vector, error) {
-	return func() (promql.Vector, error) { return nil, err }
+func fail(err error) func() (promapi.Result, error) {
+	return func() (promapi.Result, error) { return promapi.Result{}, err }
 }
 
 func TestReportOfQuery(t *testing.T) {
@@ -45,10 +44,10 @@ func TestReportOfQuery(t *testing.T) {
 			t.Error("there is a report before the first request")
 		}
 
-		slow := func() (promql.Vector, error) {
+		slow := func() (promapi.Result, error) {
 			time.Sleep(3 * time.Second)
 
-			return nil, errHTTP
+			return promapi.Result{}, errHTTP
 		}
 		plain := errors.New("not of type httpclient.Error")
 		run.Do([]storematch.Identity{identity("a:1")}, "first", respond("instance=a:1 5"))

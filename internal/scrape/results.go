@@ -35,6 +35,16 @@ func (r *Results) Reports() map[*gauge.Query]report.Query {
 // Succeeded reports whether every request of q succeeded.
 func (r *Results) Succeeded(q *gauge.Query) bool { return len(r.runs[q].errs) == 0 }
 
+// NoTarget returns what upstream returned about a store that has no target: nothing, if it
+// answered.
+func (r *Results) NoTarget() gauge.Responses {
+	if !r.Succeeded(gauge.QueryUp) {
+		return nil
+	}
+
+	return gauge.Responses{gauge.QueryUp: {Partial: r.runs[gauge.QueryUp].partial}}
+}
+
 // Answered reports whether upstream answered q for a target, possibly with nothing.
 func (r *Results) Answered(q *gauge.Query, t storematch.Identity) bool { return r.runs[q].answered(t) }
 

@@ -122,6 +122,58 @@ func TestFreshestReplica(t *testing.T) {
 	}
 }
 
+// A response that was accepted although it may lack series is marked in the report and in the
+// responses about every target of its query, and in those about none.
+func TestPartialResults(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		partial  string // In the expressions.
+		failing  string
+		up       bool // Whether the query up is partial.
+		quota    bool // Whether the query cpu_quota is partial.
+		noTarget bool // Whether there is a response for stores without a target.
+	}{
+		{name: "complete", noTarget: true},
+		{name: "up is partial", partial: "up{", up: true, noTarget: true},
+		{name: "the first batch is partial", partial: "t0000", up: true, quota: true, noTarget: true},
+		{name: "the last batch is partial", partial: "t0299", up: true, quota: true, noTarget: true},
+		{name: "another query is partial", partial: "quota", quota: true, noTarget: true},
+		{name: "up fails", failing: "up{"},
+		{name: "one of several batches of up fails", failing: "t0299"},
+		{
+			name: "one batch of up fails, the other one is partial", failing: "t0299", partial: "t0000",
+			up: true, quota: true,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			up := &fakeUpstream{partial: map[string]bool{}, failing: map[string]error{}}
+			if tc.partial != "" {
+				up.partial[tc.partial] = true
+			}
+			if tc.failing != "" {
+				up.failing[tc.failing] = errHTTP
+			}
+			targets := manyTargets(300) // Two batches.
+			results := newFixture(t, up).run(t.Context(), targets...)
+
+			for q, want := range map[*gauge.Query]bool{gauge.QueryUp: tc.up, query(t, "cpu_quota"): tc.quota} {
+				if got := results.Reports()[q].Partial; got != want {
+					t.Errorf("the report of %s is partial: %v, want %v", q.Name, got, want)
+				}
+				if response, ok := results.Responses(targets[0])[q]; ok && response.Partial != want {
+					t.Errorf("the response to %s is partial: %v, want %v", q.Name, response.Partial, want)
+				}
+			}
+
+			response, ok := results.NoTarget()[gauge.QueryUp]
+			if ok != tc.noTarget || ok && response.Partial != tc.up {
+				t.Errorf("without a target, there is a response: %v, partial: %v, want %v, %v",
+					ok, response.Partial, tc.noTarget, tc.up)
+			}
+		})
+	}
+}
+
 func TestDuplicateTargets(t *testing.T) {
 	response := func(samples ...string) gauge.Response {
 		return gauge.Response{Samples: []promql.Sample(parseVector(samples...))}

@@ -6,14 +6,15 @@ package scrape
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
-	"github.com/prometheus/prometheus/promql"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/operator-store/operator_store_exporter/internal/bucketwindow"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
@@ -25,9 +26,9 @@ const cheapShare = 1.0 / 3
 
 // Upstream evaluates instant queries.
 type Upstream interface {
-	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It
-	// returns the time of evaluation. Errors are of type *httpclient.Error.
-	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
+	// Query evaluates expression at a time, or at upstream's own current time if at is zero.
+	// Errors wrap an *httpclient.Error.
+	Query(ctx context.Context, expression string, at time.Time) (promapi.Result, error)
 	// Now returns upstream's current time, as far as it is known.
 	Now() (now time.Time, known bool)
 }
@@ -40,20 +41,24 @@ type Options struct {
 	ReplicaLabels []string
 	Learners      map[*gauge.Query]*bucketwindow.Learner // One for each Buckets query.
 	Concurrency   int                                    // Requests that are sent at once.
+	Offset        time.Duration                          // Queries are evaluated that long before upstream's now.
 }
 
 // A Runner runs the queries of a cluster, scrape after scrape. It is safe for concurrent use.
-type Runner struct{ opts Options }
+type Runner struct {
+	opts  Options
+	sizes batchSizes
+}
 
 // NewRunner returns a runner.
-func NewRunner(opts Options) *Runner { return &Runner{opts} }
+func NewRunner(opts Options) *Runner { return &Runner{opts: opts} }
 
 // Run sends the queries of a plan and returns when all have been answered, at ctx's deadline at the
 // latest. Failures are part of the results; countFailure is called for each.
 func (r *Runner) Run(
 	ctx context.Context, plan *Plan, countFailure func(*gauge.Query, httpclient.Reason),
 ) *Results {
-	s := &run{Options: r.opts, plan: plan, runs: map[*gauge.Query]*QueryRun{}}
+	s := &run{Options: r.opts, sizes: &r.sizes, plan: plan, runs: map[*gauge.Query]*QueryRun{}}
 	for _, q := range r.opts.Queries {
 		s.runs[q] = NewQueryRun(q, r.opts.ReplicaLabels, countFailure)
 	}
@@ -67,6 +72,7 @@ func (r *Runner) Run(
 // run is the queries of one scrape.
 type run struct {
 	Options
+	sizes       *batchSizes
 	plan        *Plan
 	runs        map[*gauge.Query]*QueryRun
 	evaluatedAt time.Time
@@ -78,21 +84,91 @@ func (s *run) queryUp(ctx context.Context) {
 	ctx, cancel := withShare(ctx, cheapShare)
 	defer cancel()
 
-	first := s.plan.batches[0]
-	expression := first.expressions[gauge.QueryUp]
-	s.runs[gauge.QueryUp].Do(first.targets, expression, func() (vector promql.Vector, err error) {
-		vector, s.evaluatedAt, err = s.Upstream.Query(ctx, expression, time.Time{})
-
-		return vector, err
-	})
+	targets := s.plan.batches[0].targets
+	parts := s.parts(gauge.QueryUp, targets)
+	if len(parts) == 1 && s.queryUpAtOnce(ctx) {
+		s.sizes.rejected(gauge.QueryUp, len(targets), time.Now())
+		parts = s.parts(gauge.QueryUp, targets)
+	}
+	if len(parts) > 1 {
+		s.queryUpInParts(ctx, targets, parts)
+	}
 	if s.evaluatedAt.IsZero() {
 		now, _ := s.Upstream.Now()
-		s.evaluatedAt = now.Truncate(time.Millisecond) // The precision of the API, so that it can be exported exactly.
+		s.evaluatedAt = apiTime(now.Add(-s.Offset))
 	}
 }
 
-// queryRest sends all other queries concurrently, and then queries targets again whose windows were
-// too narrow.
+// queryUpAtOnce sends QueryUp for the first batch in one request. It returns true if upstream
+// rejects that as too large.
+func (s *run) queryUpAtOnce(ctx context.Context) (tooLarge bool) {
+	first := s.plan.batches[0]
+	expression := first.expressions[gauge.QueryUp]
+
+	return s.runs[gauge.QueryUp].Do(first.targets, expression, func() (promapi.Result, error) {
+		at, err := s.evaluationTime(ctx)
+		if err != nil {
+			return promapi.Result{}, err
+		}
+		result, err := s.Upstream.Query(ctx, expression, at)
+		s.evaluatedAt = result.EvaluatedAt
+
+		return result, err
+	})
+}
+
+// queryUpInParts sends QueryUp for the first batch in parts, which must all be evaluated at one
+// time.
+func (s *run) queryUpInParts(ctx context.Context, targets []storematch.Identity, parts [][]storematch.Identity) {
+	at, err := s.currentTime(ctx)
+	if err != nil {
+		s.runs[gauge.QueryUp].Do(targets, "", func() (promapi.Result, error) { return promapi.Result{}, err })
+
+		return
+	}
+
+	s.evaluatedAt = at
+	var group errgroup.Group
+	group.SetLimit(s.Concurrency)
+
+	for _, part := range parts {
+		group.Go(func() error {
+			s.query(ctx, gauge.QueryUp, part, func(part []storematch.Identity) string {
+				return s.Planner.targetExpression(gauge.QueryUp, part)
+			})
+
+			return nil
+		})
+	}
+	_ = group.Wait() // Errors are part of the results.
+}
+
+// evaluationTime returns the time to evaluate the queries at; zero for upstream's current time.
+func (s *run) evaluationTime(ctx context.Context) (time.Time, error) {
+	if s.Offset == 0 {
+		return time.Time{}, nil
+	}
+
+	return s.currentTime(ctx)
+}
+
+// currentTime returns upstream's current time without the offset. It is requested each time,
+// because upstream's clock may drift.
+func (s *run) currentTime(ctx context.Context) (time.Time, error) {
+	result, err := s.Upstream.Query(ctx, "vector(0)", time.Time{})
+	if err != nil {
+		return time.Time{}, err
+	}
+
+	return apiTime(result.EvaluatedAt.Add(-s.Offset)), nil
+}
+
+// apiTime returns t in the precision of the API, so that the evaluation time can be exported
+// exactly.
+func apiTime(t time.Time) time.Time { return t.Truncate(time.Millisecond) }
+
+// queryRest sends all other queries concurrently, and then queries targets again whose windows
+// were too narrow.
 func (s *run) queryRest(ctx context.Context) {
 	cheap, cancel := withShare(ctx, cheapShare)
 	defer cancel()
@@ -102,9 +178,12 @@ func (s *run) queryRest(ctx context.Context) {
 
 	planned := map[*gauge.Query][]bucketwindow.Batch{}
 	for _, q := range s.Queries {
-		if q.Shape == gauge.Buckets && len(s.plan.Targets) > 0 {
-			planned[q] = s.Learners[q].Plan(s.plan.Targets, s.plan)
+		if targets := s.plan.classic[q]; len(targets) > 0 {
+			planned[q] = s.Learners[q].Plan(targets, s.plan)
 			s.queryBuckets(ctx, &group, q, planned[q], s.Learners[q].ObserveDuration) // First: they take longest.
+		}
+		if targets := s.plan.native[q]; len(targets) > 0 {
+			s.queryNative(ctx, &group, q, targets)
 		}
 	}
 	s.queryBatches(ctx, cheap, &group)
@@ -138,11 +217,20 @@ func (s *run) queryBatches(ctx, cheap context.Context, group *errgroup.Group) {
 			if q == gauge.QueryStartTime {
 				queryCtx = cheap
 			}
-			group.Go(func() error {
-				s.query(queryCtx, q, b.targets, expression)
 
-				return nil
-			})
+			for _, part := range s.parts(q, b.targets) {
+				group.Go(func() error {
+					s.query(queryCtx, q, part, func(targets []storematch.Identity) string {
+						if len(targets) == len(b.targets) {
+							return expression
+						}
+
+						return s.Planner.targetExpression(q, targets)
+					})
+
+					return nil
+				})
+			}
 		}
 	}
 }
@@ -153,23 +241,71 @@ func (s *run) queryBuckets(
 	observeDuration func(bucketwindow.Batch, time.Duration),
 ) {
 	for _, b := range batches {
-		group.Go(func() error {
-			start := time.Now()
-			s.query(ctx, q, b.Targets, s.Planner.bucketExpression(q, b.Targets, b.Bounds))
-			observeDuration(b, time.Since(start))
+		for _, part := range s.parts(q, b.Targets) {
+			group.Go(func() error {
+				start := time.Now()
+				s.query(ctx, q, part, func(targets []storematch.Identity) string {
+					return s.Planner.bucketExpression(q, targets, b.Bounds)
+				})
+				observeDuration(bucketwindow.Batch{Targets: part, Bounds: b.Bounds}, time.Since(start))
 
-			return nil
-		})
+				return nil
+			})
+		}
 	}
 }
 
-// query sends one request at the evaluation time.
-func (s *run) query(ctx context.Context, q *gauge.Query, targets []storematch.Identity, expression string) {
-	s.runs[q].Do(targets, expression, func() (promql.Vector, error) {
-		vector, _, err := s.Upstream.Query(ctx, expression, s.evaluatedAt)
+// queryNative sends a Buckets query for targets with native histograms.
+func (s *run) queryNative(
+	ctx context.Context, group *errgroup.Group, q *gauge.Query, targets []storematch.Identity,
+) {
+	for _, fitting := range s.Planner.splitNative(targets) {
+		for _, part := range s.parts(q, fitting) {
+			group.Go(func() error {
+				s.query(ctx, q, part, func(targets []storematch.Identity) string {
+					return s.Planner.nativeExpression(q, targets)
+				})
 
-		return vector, err
+				return nil
+			})
+		}
+	}
+}
+
+// parts cuts the targets of a batch into as many as upstream accepts in one query.
+func (s *run) parts(q *gauge.Query, targets []storematch.Identity) [][]storematch.Identity {
+	if len(targets) == 0 {
+		return [][]storematch.Identity{nil}
+	}
+
+	return slices.Collect(slices.Chunk(targets, s.sizes.limit(q, len(targets), time.Now())))
+}
+
+// query sends one request at the evaluation time. If upstream rejects it as too large, it sends
+// its halves instead.
+func (s *run) query(
+	ctx context.Context, q *gauge.Query, targets []storematch.Identity,
+	expressionFor func([]storematch.Identity) string,
+) {
+	expression := expressionFor(targets)
+	tooLarge := s.runs[q].Do(targets, expression, func() (promapi.Result, error) {
+		return s.Upstream.Query(ctx, expression, s.evaluatedAt)
 	})
+	if tooLarge {
+		s.split(ctx, q, targets, expressionFor)
+	}
+}
+
+// split sends the halves of a request that upstream rejected as too large.
+func (s *run) split(
+	ctx context.Context, q *gauge.Query, targets []storematch.Identity,
+	expressionFor func([]storematch.Identity) string,
+) {
+	s.sizes.rejected(q, len(targets), time.Now())
+
+	for half := range slices.Chunk(targets, halfOf(len(targets))) {
+		s.query(ctx, q, half, expressionFor)
+	}
 }
 
 // readHistograms reads the samples of batches as histograms. It returns the targets whose windows

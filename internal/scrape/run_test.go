@@ -49,6 +49,77 @@ func TestEvaluationTime(t *testing.T) {
 	}
 }
 
+// With a query offset, all queries are evaluated that long before upstream's current time, which is
+// requested on each scrape.
+func TestQueryOffset(t *testing.T) {
+	const offset = 45 * time.Second
+	for _, tc := range []struct {
+		name      string
+		failing   map[string]error
+		limits    map[string]int
+		want      time.Time
+		timeCount int            // Requests for upstream's current time.
+		failures  map[string]int // By query and reason.
+	}{
+		{
+			name:      "before the time that upstream returned",
+			want:      evaluatedAt.Add(-offset),
+			timeCount: 1,
+		},
+		{
+			name:      "before upstream's clock in milliseconds if up fails",
+			failing:   map[string]error{"up{": errHTTP},
+			want:      evaluatedAt.Add(time.Millisecond - offset),
+			timeCount: 1,
+			failures:  map[string]int{"up http": 2}, // For each of two batches.
+		},
+		{
+			name:      "before upstream's clock in milliseconds if the time cannot be queried",
+			failing:   map[string]error{"vector(0)": errHTTP},
+			want:      evaluatedAt.Add(time.Millisecond - offset),
+			timeCount: 1,
+			failures:  map[string]int{"up http": 2},
+		},
+		{
+			name:      "before the time that upstream returned if up is too large",
+			limits:    map[string]int{"up{": 130},
+			want:      evaluatedAt.Add(-offset),
+			timeCount: 2, // For up in one request, and in parts.
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			up := &fakeUpstream{failing: tc.failing, limits: tc.limits}
+			f := newFixtureWithOffset(t, up, offset)
+			results := f.run(t.Context(), manyTargets(300)...)
+
+			if !results.EvaluatedAt.Equal(tc.want) {
+				t.Errorf("the results are of %s, want %s", results.EvaluatedAt, tc.want)
+			}
+
+			timeCount := 0
+			for _, r := range up.requests {
+				switch {
+				case r.expression == "vector(0)":
+					timeCount++
+					if !r.at.IsZero() {
+						t.Errorf("vector(0) is evaluated at %s, want upstream's current time", r.at)
+					}
+				case !r.at.Equal(tc.want) && !strings.Contains(r.expression, "up{"):
+					t.Errorf("%s is evaluated at %s, want %s", r.expression, r.at, tc.want)
+				case strings.Contains(r.expression, "up{") && r.at.IsZero():
+					t.Errorf("%s is evaluated at upstream's current time, want %s", r.expression, tc.want)
+				}
+			}
+			if timeCount != tc.timeCount {
+				t.Errorf("upstream's time is requested %d times, want %d", timeCount, tc.timeCount)
+			}
+			if !maps.Equal(f.failures, tc.failures) {
+				t.Errorf("counted the failures %v, want %v", f.failures, tc.failures)
+			}
+		})
+	}
+}
+
 // A failed request only affects the targets of its batch, and only its query.
 func TestFailedBatch(t *testing.T) {
 	targets := manyTargets(500) // Two batches.
