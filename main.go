@@ -94,7 +94,7 @@ func commandLine(
 		"check-config": func(context.Context) error { return checkConfig.Run(stdout) },
 		"stores":       func(ctx context.Context) error { return stores.Run(ctx, stdout) },
 		"doctor":       func(ctx context.Context) error { return doctor.Run(ctx, stdout) },
-		"rules":        func(context.Context) error { return rules.Run(stdout) },
+		"rules":        func(ctx context.Context) error { return rules.Run(ctx, stdout) },
 	}
 }
 

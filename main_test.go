@@ -254,7 +254,7 @@ func TestSIGTERM(t *testing.T) {
 	queried, gate := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	upstream := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.FormValue("query"), "up{") {
+		if query := r.FormValue("query"); strings.HasPrefix(query, "up{") && !isRange(query) {
 			once.Do(func() { close(queried) })
 			<-gate
 		}
@@ -780,8 +780,20 @@ func scriptedUpstream(w http.ResponseWriter, r *http.Request) {
 		}
 		return map[string]any{"metric": metric, "value": []any{now, value}}
 	}
+	query := r.FormValue("query")
+	if isRange(query) {
+		var values []any
+		for age := 60; age >= 0; age -= 15 {
+			values = append(values, []any{now - float64(age), "1"})
+		}
+		series := map[string]any{"metric": target, "values": values}
+		data := map[string]any{"resultType": "matrix", "result": []any{series}}
+		_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": data})
+		return
+	}
+
 	var result []any
-	switch query := r.FormValue("query"); {
+	switch {
 	case strings.Contains(query, "pd_scheduler_store_status"):
 		result = []any{} // PD is not scraped.
 	case strings.Contains(query, "_bucket"):
@@ -794,6 +806,10 @@ func scriptedUpstream(w http.ResponseWriter, r *http.Request) {
 	data := map[string]any{"resultType": "vector", "result": result}
 	_ = json.NewEncoder(w).Encode(map[string]any{"status": "success", "data": data})
 }
+
+// isRange reports whether a query is for raw samples within a range, as those of the discovery that
+// learn the scrape interval.
+func isRange(query string) bool { return strings.HasSuffix(query, "]") }
 
 // serve serves handler on loopback until the test ends.
 func serve(t *testing.T, handler http.Handler) string {

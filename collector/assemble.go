@@ -22,8 +22,11 @@ func (c *cluster) assemble(state *discovery.State, results *scrape.Results) *rep
 	r := c.newReport(state.Queries, results.Reports())
 	r.EvaluatedAt = results.EvaluatedAt
 	r.StoresKnown, r.PDTime = true, state.PDTime
+	r.RateWindow = c.rateWindow(state)
 
-	a := assembly{cluster: c, results: results, report: r}
+	a := assembly{
+		cluster: c, results: results, report: r, targetsFailed: state.Queries[gauge.QueryTargets].Failed(),
+	}
 	a.addDiscoveryProblems(state)
 
 	seen := map[storematch.Store]bool{}
@@ -84,7 +87,7 @@ func (c *cluster) newReport(background, instant map[*gauge.Query]report.Query) *
 			continue
 		}
 		r.Queries = append(r.Queries, described)
-		if described.Failed() && q != gauge.QueryPD { // PD is not upstream.
+		if (described.Failed() || described.Partial) && q != gauge.QueryPD { // PD is not upstream.
 			r.UpstreamUp = false
 		}
 	}
@@ -127,6 +130,9 @@ type assembly struct {
 	*cluster
 	results *scrape.Results
 	report  *report.Report
+	// targetsFailed reports whether the last query for targets failed, so that a store without a
+	// target may have one by now.
+	targetsFailed bool
 }
 
 // store returns the gauges of a store.
@@ -137,6 +143,8 @@ func (a assembly) store(m storematch.Match) report.Store {
 	case m.Ambiguous:
 		a.addStoreProblem(report.Problem{Kind: report.ProblemAmbiguousMatch, Store: m.Store, Match: m})
 		s.Cells = a.allAbsent(report.AbsenceReason{Kind: report.AmbiguousMatch})
+	case !found && a.targetsFailed:
+		s.Cells = a.allAbsent(report.AbsenceReason{Kind: report.QueryFailed, Query: gauge.QueryTargets.Name})
 	case !found:
 		s.Cells = a.unmatched()
 	default:
@@ -156,16 +164,11 @@ func (a assembly) allAbsent(reason report.AbsenceReason) []report.Cell {
 	return cells
 }
 
-// unmatched returns the gauges of a store that has no target. It is down, but only if upstream
-// answered.
+// unmatched returns the gauges of a store that has no target: only whether it is monitored, if
+// upstream answered.
 func (a assembly) unmatched() []report.Cell {
-	var responses gauge.Responses
-	if a.results.Succeeded(gauge.QueryUp) {
-		responses = gauge.Responses{gauge.QueryUp: {}, gauge.QueryLastScrape: {}}
-	}
-
 	cells := a.allAbsent(report.AbsenceReason{Kind: report.NoTarget})
-	for i, v := range a.catalog.Evaluate(responses) {
+	for i, v := range a.catalog.Evaluate(a.results.NoTarget()) {
 		if v.OK {
 			cells[i] = report.Cell{Value: v}
 		}

@@ -21,6 +21,8 @@ import (
 
 	"github.com/operator-store/operator_store_exporter/collector"
 	"github.com/operator-store/operator_store_exporter/config"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 )
 
 // changingUpstream is an upstream whose stores have histograms that change from step to step, in
@@ -117,9 +119,15 @@ func (u *changingUpstream) Series(context.Context, []string, time.Time, time.Tim
 	return targets, nil
 }
 
+func (u *changingUpstream) Samples(
+	context.Context, promqlexpr.Expr, time.Duration, time.Time,
+) (promql.Matrix, error) {
+	return nil, nil
+}
+
 func (u *changingUpstream) Query(
 	_ context.Context, expression string, at time.Time,
-) (promql.Vector, time.Time, error) {
+) (promapi.Result, error) {
 	if at.IsZero() {
 		at = time.Now()
 	}
@@ -146,7 +154,7 @@ func (u *changingUpstream) Query(
 		time.Sleep(u.duration)
 	}
 
-	return vector, at, nil
+	return promapi.Result{Vector: vector, EvaluatedAt: at}, nil
 }
 
 // selectSamples returns the samples that match a vector selector.

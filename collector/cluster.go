@@ -17,6 +17,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/report"
 	"github.com/operator-store/operator_store_exporter/internal/scrape"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
@@ -24,9 +26,11 @@ import (
 
 // upstream is the query API of one cluster. Its errors are of type *httpclient.Error.
 type upstream interface {
-	// Query evaluates expression at a time, or at upstream's own current time if at is zero. It
-	// returns the time of evaluation.
-	Query(ctx context.Context, expression string, at time.Time) (promql.Vector, time.Time, error)
+	// Query evaluates expression at a time, or at upstream's own current time if at is zero.
+	Query(ctx context.Context, expression string, at time.Time) (promapi.Result, error)
+	// Samples returns the samples of the series that a vector selector matches, within a range
+	// before the time at.
+	Samples(ctx context.Context, selector promqlexpr.Expr, within time.Duration, at time.Time) (promql.Matrix, error)
 	// Series returns the label sets of the series that match any of matchers and had samples
 	// between start and end.
 	Series(ctx context.Context, matchers []string, start, end time.Time) ([]labels.Labels, error)
@@ -54,14 +58,21 @@ type cluster struct {
 
 	discovery *discovery.Discovery
 	refresher *discovery.Refresher
-	planner   *scrape.Planner
-	runner    *scrape.Runner
 	sharer    scrape.Sharer[*report.Report]
 	problems  problemLog
 
 	mu      sync.Mutex
-	planned *discovery.State // The state that plan is for.
-	plan    *scrape.Plan
+	planned *discovery.State // The state that queries are for.
+	queries queries
+}
+
+// queries is how the cluster is queried for as long as neither its targets nor the rate window
+// change.
+type queries struct {
+	rateWindow time.Duration
+	planner    *scrape.Planner
+	runner     *scrape.Runner
+	plan       *scrape.Plan
 }
 
 func newCluster(cfg config.Cluster, failures *failureCounter, opts Options) (*cluster, error) {
@@ -73,9 +84,9 @@ func newCluster(cfg config.Cluster, failures *failureCounter, opts Options) (*cl
 	if err != nil {
 		return nil, err
 	}
-	// A refresh sends requests for the time, the targets, which of them are live, and PD's series,
-	// one after another.
-	timeout := 4 * cfg.Upstream.Timeout
+	// A refresh sends requests one after another: for the time, the targets, which of them are
+	// live, their histograms and scrape interval, and PD's series.
+	timeout := 8 * cfg.Upstream.Timeout
 	var placementDriver discovery.PD
 	if cfg.PD != nil {
 		if placementDriver, err = opts.connectPD(*cfg.PD); err != nil {
@@ -88,14 +99,15 @@ func newCluster(cfg config.Cluster, failures *failureCounter, opts Options) (*cl
 		config: cfg, lookback: opts.Lookback, upstream: upstream, catalog: catalog, descs: newDescs(catalog),
 		failures: failures, problems: problemLog{logger: opts.Logger},
 	}
-	c.newRunner()
 	c.discovery = discovery.New(discovery.Options{
-		Upstream:   upstream,
-		Selector:   cfg.Selector,
-		Lookback:   opts.Lookback,
-		PD:         placementDriver,
-		Configured: configuredStores(cfg.Stores),
-		StoreLimit: int(cfg.StoreLimit),
+		Upstream:      upstream,
+		Selector:      cfg.Selector,
+		Lookback:      opts.Lookback,
+		PD:            placementDriver,
+		Configured:    configuredStores(cfg.Stores),
+		StoreLimit:    int(cfg.StoreLimit),
+		Histograms:    catalog.Histograms(),
+		LearnInterval: cfg.RateWindow == config.RateWindowAuto,
 		CountFailure: func(q *gauge.Query, reason httpclient.Reason) {
 			failures.of(cfg.Name, q, reason).Inc()
 		},
@@ -109,35 +121,49 @@ func newCluster(cfg config.Cluster, failures *failureCounter, opts Options) (*cl
 	return c, nil
 }
 
-// newRunner sets up what plans and runs the queries.
-func (c *cluster) newRunner() {
+// newQueries sets up what plans and runs the queries with a rate window.
+func (c *cluster) newQueries(rateWindow time.Duration) queries {
 	replicaLabels := make([]string, len(c.config.ReplicaLabels))
 	for i, l := range c.config.ReplicaLabels {
 		replicaLabels[i] = string(l)
 	}
-	queries := c.catalog.Queries()
-	rateWindow := time.Duration(c.config.RateWindow)
 	concurrency := int(c.config.Upstream.ConcurrencyLimit)
+	planner := scrape.NewPlanner(c.catalog, rateWindow, c.config.Selector, replicaLabels)
 
-	c.planner = scrape.NewPlanner(queries, rateWindow, c.config.Selector, replicaLabels)
 	learners := map[*gauge.Query]*bucketwindow.Learner{}
-	for _, q := range queries {
+	for _, q := range c.catalog.Queries() {
 		if q.Shape == gauge.Buckets {
 			learners[q] = bucketwindow.NewLearner(bucketwindow.Options{
 				Quantiles:    c.catalog.Quantiles(q),
 				Disabled:     !c.config.BucketWindows,
 				BatchSize:    int(c.config.StoresPerQuery),
-				MaxBatchSize: scrape.MaxMatcherValues,
+				MaxBatchSize: promqlexpr.MaxMatcherValues,
 				Concurrency:  concurrency,
 				RateWindow:   rateWindow,
-				Split:        c.planner.Split,
+				Split:        planner.Split,
 			})
 		}
 	}
-	c.runner = scrape.NewRunner(scrape.Options{
-		Upstream: c.upstream, Queries: queries, Planner: c.planner, ReplicaLabels: replicaLabels, Learners: learners,
-		Concurrency: concurrency,
-	})
+
+	return queries{rateWindow: rateWindow, planner: planner, runner: scrape.NewRunner(scrape.Options{
+		Upstream:      c.upstream,
+		Queries:       c.catalog.Queries(),
+		Planner:       planner,
+		ReplicaLabels: replicaLabels,
+		Learners:      learners,
+		Concurrency:   concurrency,
+		Offset:        time.Duration(c.config.QueryOffset),
+	})}
+}
+
+// rateWindow returns the rate window for a state of the discovery: the configured one, or one
+// that fits upstream's scrape interval.
+func (c *cluster) rateWindow(state *discovery.State) time.Duration {
+	if c.config.RateWindow != config.RateWindowAuto {
+		return time.Duration(c.config.RateWindow)
+	}
+
+	return discovery.RateWindow(state.ScrapeInterval)
 }
 
 // configuredStores returns the stores of the configuration; nil if there are none.
@@ -176,24 +202,30 @@ func (c *cluster) query(ctx context.Context) *report.Report {
 		return c.assembleWithoutStores(ctx, state)
 	}
 
-	results := c.runner.Run(ctx, c.planFor(state), func(q *gauge.Query, reason httpclient.Reason) {
+	q := c.queriesFor(state)
+	results := q.runner.Run(ctx, q.plan, func(q *gauge.Query, reason httpclient.Reason) {
 		c.countFailure(ctx, q, reason)
 	})
 
 	return c.assemble(state, results)
 }
 
-// planFor returns the queries for the targets of a state. A refresh makes a new plan even if the
-// targets are the same, and with it new bucket queries, which take into account what was learned
-// about their cost since.
-func (c *cluster) planFor(state *discovery.State) *scrape.Plan {
+// queriesFor returns the queries for a state of the discovery. A refresh makes a new plan even if
+// the targets are the same, and with it new bucket queries, which take into account what was
+// learned about their cost since.
+func (c *cluster) queriesFor(state *discovery.State) queries {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.planned != state {
-		c.planned, c.plan = state, c.planner.Plan(state.Queried)
+	if c.planned == state {
+		return c.queries
 	}
 
-	return c.plan
+	if rateWindow := c.rateWindow(state); c.queries.runner == nil || c.queries.rateWindow != rateWindow {
+		c.queries = c.newQueries(rateWindow)
+	}
+	c.planned, c.queries.plan = state, c.queries.planner.Plan(state.Queried, state.Native)
+
+	return c.queries
 }
 
 // countFailure counts a failed request or a rejected response, unless ctx was canceled.

@@ -39,8 +39,9 @@ func TestDiscoveryInBackground(t *testing.T) {
 				address, _, _ := strings.Cut(rest, `"`)
 				addresses = append(addresses, address)
 			}
+			slices.Sort(addresses) // Each store has several gauges.
 
-			return strings.Join(addresses, " ")
+			return strings.Join(slices.Compact(addresses), " ")
 		}}
 
 		run.step("the first scrape waits for discovery", func() {}, "a:20180")
@@ -56,21 +57,26 @@ func TestDiscoveryInBackground(t *testing.T) {
 			close(up.blocked[queryTargets])
 			synctest.Wait()
 		}, "a:20180 b:20180")
-		run.step("targets stay if their query fails", func() {
+		run.step("a target that is gone stays for the lookback", func() {
 			up.targets = oneTarget
+			time.Sleep(discoveryInterval)
+			run.scrape()
+			synctest.Wait()
+		}, "a:20180 b:20180")
+		run.step("targets stay if their query fails", func() {
 			up.failing = map[string]error{queryTargets: errHTTP}
 			time.Sleep(discoveryInterval)
 			run.scrape()
 			synctest.Wait()
 		}, "a:20180 b:20180")
-		run.step("a target that is gone is removed", func() {
+		run.step("a target that is gone is removed after the lookback", func() {
 			up.failing = nil
 			time.Sleep(discoveryInterval)
 			run.scrape()
 			synctest.Wait()
 		}, "a:20180")
 
-		const refreshes = 4 // The first one, and one after each of the three intervals.
+		const refreshes = 5 // The first one, and one after each of the four intervals.
 		if n := up.count(queryTargets); n != refreshes {
 			t.Errorf("discovery queried the targets %d times, want %d", n, refreshes)
 		}
@@ -177,21 +183,26 @@ func TestStoresFromPD(t *testing.T) {
 				pd:        fakePD{stores: tc.stores, err: tc.err},
 			}
 			s := scrape(t.Context(), t, newExporter(t, up, tc.config))
-			ups := storeGauges(t, s)
+			gauges := storeGauges(t, s)
 
 			var info []string
 			for _, w := range tc.want {
-				up := fmt.Sprintf(`operator_store_up{address=%q,cluster="c",store_id=%q}`, w.address, w.id)
-				if !strings.Contains(ups, up) {
-					t.Errorf("there is no %s in\n%s", up, ups)
+				labels := fmt.Sprintf(`{address=%q,cluster="c",store_id=%q}`, w.address, w.id)
+				hasTarget := w.instance != ""
+				monitored := map[bool]string{true: " 1", false: " 0"}[hasTarget]
+				if line := "operator_store_monitored" + labels + monitored; !strings.Contains(gauges, line) {
+					t.Errorf("there is no %s in\n%s", line, gauges)
 				}
-				if w.instance != "" {
+				if line := "operator_store_up" + labels + " 1"; strings.Contains(gauges, line) != hasTarget {
+					t.Errorf("whether there is %s is %v, want %v:\n%s", line, !hasTarget, hasTarget, gauges)
+				}
+				if hasTarget {
 					info = append(info, fmt.Sprintf(`operator_store_info{address=%q,cluster="c",store_id=%q,`+
 						`upstream_instance=%q,upstream_job="tikv"} 1`, w.address, w.id, w.instance))
 				}
 			}
-			if n := strings.Count(ups, "operator_store_up{"); n != len(tc.want) {
-				t.Errorf("%d stores, want %d:\n%s", n, len(tc.want), ups)
+			if n := strings.Count(gauges, "operator_store_monitored{"); n != len(tc.want) {
+				t.Errorf("%d stores, want %d:\n%s", n, len(tc.want), gauges)
 			}
 			got := series(t, s, "operator_store_info")
 			slices.Sort(got)
@@ -229,8 +240,9 @@ func TestStoreIDsWhilePDSeriesAreMissing(t *testing.T) {
 		e := newExporter(t, up, "")
 
 		const (
-			identified   = `operator_store_up{address="a:20160",cluster="c",store_id="1"} 1`
-			unidentified = upLineA
+			identified = `operator_store_monitored{address="a:20160",cluster="c",store_id="1"} 1` + "\n" +
+				`operator_store_up{address="a:20160",cluster="c",store_id="1"} 1`
+			unidentified = upLinesA
 		)
 		for hours, want := range []string{identified, identified, identified, unidentified} {
 			scrape(t.Context(), t, e)
@@ -264,7 +276,8 @@ func TestStoresOfUnreachablePD(t *testing.T) {
 		synctest.Wait()
 		s := scrape(t.Context(), t, e)
 
-		want := `operator_store_up{address="a:20160",cluster="c",store_id="1"} 1`
+		want := `operator_store_monitored{address="a:20160",cluster="c",store_id="1"} 1` + "\n" +
+			`operator_store_up{address="a:20160",cluster="c",store_id="1"} 1`
 		if got := storeGauges(t, s); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}

@@ -14,6 +14,9 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 )
 
+// queriesAboutAll are the queries of the discovery that do not name targets.
+var queriesAboutAll = []string{queryTargets, queryLiveTargets, queryNativeTargets, queryClassicTargets, queryStoreIDs}
+
 // Whatever the selector and the targets are, each vector selector that is sent has the matchers
 // of the configured selector, and those of the target.
 func FuzzQueries(f *testing.F) {
@@ -44,7 +47,7 @@ func FuzzQueries(f *testing.F) {
 			labels.MustNewMatcher(labels.MatchEqual, "instance", strings.ToValidUTF8(instance, "\ufffd")),
 		}
 		for _, r := range up.received() {
-			aboutTarget := r.query != queryTargets && r.query != queryLiveTargets && r.query != queryStoreIDs
+			aboutTarget := !slices.Contains(queriesAboutAll, r.query)
 			for _, expression := range strings.Split(r.expression, "\n") {
 				for _, s := range vectorSelectors(t, expression) {
 					requireMatchers(t, s.LabelMatchers, cfg.Clusters[0].Selector)

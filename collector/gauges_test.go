@@ -56,6 +56,7 @@ var gaugeCases = []gaugeCase{
 			`operator_store_cpu_cores{address="a:20180",cluster="c",store_id=""} 8`,
 			`operator_store_cpu_percent{address="a:20180",cluster="c",store_id=""} 25`,
 			`operator_store_last_scrape_timestamp_seconds{address="a:20180",cluster="c",store_id=""} 1.7000000005e+09`,
+			monitoredLineA,
 			`operator_store_qps{address="a:20180",cluster="c",store_id=""} 0`,
 			upLineA,
 		},
@@ -68,14 +69,14 @@ var gaugeCases = []gaugeCase{
 			"cpu_seconds":      {tikvA + " +Inf"},
 			"cpu_quota":        {tikvA + " -Inf"},
 		},
-		want: []string{upLineA},
+		want: []string{monitoredLineA, upLineA},
 	},
 	{
 		name:      "histogram without observations has a rate but no quantile",
 		responses: map[string][]string{"grpc_duration": {tikvA + ",le=0.1 0", tikvA + ",le=+Inf 0"}},
 		want: []string{
 			`operator_store_grpc_qps{address="a:20180",cluster="c",store_id=""} 0`,
-			`operator_store_up{address="a:20180",cluster="c",store_id=""} 0`,
+			unmonitoredLineA,
 		},
 	},
 	{
@@ -89,6 +90,7 @@ var gaugeCases = []gaugeCase{
 			`operator_store_grpc_qps{address="a:20180",cluster="c",store_id=""} 100`,
 			`operator_store_latency_p95_seconds{address="a:20180",cluster="c",store_id=""} 1.5`,
 			`operator_store_latency_p99_seconds{address="a:20180",cluster="c",store_id=""} 1.9`,
+			monitoredLineA,
 			upLineA,
 		},
 	},
@@ -99,7 +101,7 @@ var gaugeCases = []gaugeCase{
 			"grpc_duration": {tikvA + ",le=2 100", tikvA + ",le=1 90"},
 			"raft_log_lag":  {tikvA + ",le=2 100", tikvA + ",le=1 90"},
 		},
-		want: []string{upLineA},
+		want: []string{monitoredLineA, upLineA},
 	},
 	{
 		name: "buckets with a bound that is not a number are not a histogram",
@@ -107,7 +109,7 @@ var gaugeCases = []gaugeCase{
 			"up":            {tikvA + " 1"},
 			"grpc_duration": {tikvA + ",le=+Inf 100", tikvA + ",le=x 90", tikvA + ",le=1 90"},
 		},
-		want: []string{upLineA},
+		want: []string{monitoredLineA, upLineA},
 	},
 	{
 		name: "ratios",
@@ -121,6 +123,7 @@ var gaugeCases = []gaugeCase{
 			`operator_store_disk_total_bytes{address="a:20180",cluster="c",store_id=""} 8`,
 			`operator_store_disk_used_bytes{address="a:20180",cluster="c",store_id=""} 1`,
 			`operator_store_disk_utilization_ratio{address="a:20180",cluster="c",store_id=""} 0.125`,
+			monitoredLineA,
 			upLineA,
 		},
 	},
@@ -134,6 +137,7 @@ var gaugeCases = []gaugeCase{
 			`operator_store_disk_available_bytes{address="a:20180",cluster="c",store_id=""} 0`,
 			`operator_store_disk_total_bytes{address="a:20180",cluster="c",store_id=""} 0`,
 			`operator_store_disk_used_bytes{address="a:20180",cluster="c",store_id=""} 1`,
+			monitoredLineA,
 			upLineA,
 		},
 	},
@@ -144,7 +148,9 @@ var gaugeCases = []gaugeCase{
 			"storage_commands": {tikvA + " 5", tikvA + " 6"},
 			"cpu_quota":        {tikvA + " 8"},
 		},
-		want: []string{`operator_store_cpu_cores{address="a:20180",cluster="c",store_id=""} 8`, upLineA},
+		want: []string{
+			`operator_store_cpu_cores{address="a:20180",cluster="c",store_id=""} 8`, monitoredLineA, upLineA,
+		},
 	},
 	{
 		name: "series of unknown targets are ignored",
@@ -153,18 +159,24 @@ var gaugeCases = []gaugeCase{
 			"storage_commands": {tikvB + " 5"},
 			"cpu_quota":        {"job=other,instance=a:20180 8"},
 		},
-		want: []string{upLineA},
+		want: []string{monitoredLineA, upLineA},
 	},
 	{
-		name:      "target without series is down",
+		name:      "target without series is not monitored, which says nothing about up",
 		responses: map[string][]string{},
-		want:      []string{`operator_store_up{address="a:20180",cluster="c",store_id=""} 0`},
+		want:      []string{unmonitoredLineA},
+	},
+	{
+		name:      "target whose scrapes fail is down, and monitored",
+		responses: map[string][]string{"up": {tikvA + " 0"}},
+		want:      []string{monitoredLineA, downLineA},
 	},
 	{
 		name:      "up of a target with pushed series is unknown",
 		responses: map[string][]string{"last_scrape": {tikvA + " 1700000000"}},
 		want: []string{
 			`operator_store_last_scrape_timestamp_seconds{address="a:20180",cluster="c",store_id=""} 1.7e+09`,
+			unmonitoredLineA,
 		},
 	},
 	{
@@ -193,6 +205,7 @@ var gaugeCases = []gaugeCase{
 		},
 		want: []string{
 			`operator_store_last_scrape_timestamp_seconds{address="a:20180",cluster="c",store_id=""} 1.7e+09`,
+			monitoredLineA,
 			`operator_store_qps{address="a:20180",cluster="c",store_id=""} 6`,
 			upLineA,
 		},
@@ -206,7 +219,7 @@ var gaugeCases = []gaugeCase{
 			"replica_time":     {tikvA + ",replica=gone 1600000000", tikvA + ",replica=live 1700000000"},
 			"storage_commands": {tikvA + ",replica=gone 5"},
 		},
-		want: []string{`operator_store_up{address="a:20180",cluster="c",store_id=""} 0`},
+		want: []string{monitoredLineA, downLineA},
 	},
 	{
 		name:   "no replica is used if their ages are unknown",
@@ -218,16 +231,17 @@ var gaugeCases = []gaugeCase{
 		failing: map[string]error{"last_scrape": errHTTP, "replica_time": errHTTP},
 	},
 	{
-		name:      "configured stores have their IDs, and one that upstream does not know is down",
+		name:      "configured stores have their IDs, and one that upstream does not know is not monitored",
 		config:    "  stores: [{id: 7, address: 'A:20160'}, {id: 8, address: 'b:20160'}]\n",
 		responses: map[string][]string{"up": {tikvA + " 1"}},
 		want: []string{
+			`operator_store_monitored{address="A:20160",cluster="c",store_id="7"} 1`,
+			`operator_store_monitored{address="b:20160",cluster="c",store_id="8"} 0`,
 			`operator_store_up{address="A:20160",cluster="c",store_id="7"} 1`,
-			`operator_store_up{address="b:20160",cluster="c",store_id="8"} 0`,
 		},
 	},
 	{
-		name:      "no store is down if the query for up fails",
+		name:      "whether a store is monitored is unknown if the query for up fails",
 		config:    "  stores: [{id: 7, address: 'a:20160'}, {id: 8, address: 'b:20160'}]\n",
 		responses: map[string][]string{"storage_commands": {tikvA + " 5"}},
 		failing:   map[string]error{"up": errHTTP},
@@ -253,16 +267,19 @@ var gaugeCases = []gaugeCase{
 			"cpu_quota":  {tikvA + " 8"},
 			"tikv_cores": {tikvA + " 4"},
 		},
-		want: []string{`operator_store_cpu_cores{address="a:20180",cluster="c",store_id=""} 4`, upLineA},
+		want: []string{
+			`operator_store_cpu_cores{address="a:20180",cluster="c",store_id=""} 4`, monitoredLineA, upLineA,
+		},
 	},
 }
 
-// The queries up and last_scrape show together whether a store is up, and whether its identity
-// belongs to one target.
+// The query up shows whether a store is up and monitored. Either of the queries up and last_scrape
+// shows whether its identity belongs to one target.
 func TestUpWithFailedQueries(t *testing.T) {
 	const (
-		qps = `operator_store_qps`
-		up  = `operator_store_up`
+		qps       = `operator_store_qps`
+		monitored = `operator_store_monitored`
+		up        = `operator_store_up`
 	)
 	for _, tc := range []struct {
 		name    string
@@ -273,18 +290,18 @@ func TestUpWithFailedQueries(t *testing.T) {
 		{
 			name: "no failures",
 			up:   []string{tikvA + " 1"},
-			want: []string{qps, up},
+			want: []string{monitored, qps, up},
 		},
 		{
 			name:    "last_scrape fails, up has a sample",
 			up:      []string{tikvA + " 1"},
 			failing: map[string]error{"last_scrape": errHTTP},
-			want:    []string{qps, up},
+			want:    []string{monitored, qps, up},
 		},
 		{
 			name:    "last_scrape fails, up has no sample",
 			failing: map[string]error{"last_scrape": errHTTP},
-			want:    []string{qps},
+			want:    []string{monitored, qps},
 		},
 		{
 			name:    "up fails",
@@ -314,7 +331,7 @@ func TestUnusualTargetNames(t *testing.T) {
 		t.Run(strconv.Quote(name), func(t *testing.T) {
 			up := &fakeUpstream{targets: []labels.Labels{target("tikv", name)}}
 			s := scrape(t.Context(), t, newExporter(t, up, ""))
-			text, err := testutil.CollectAndFormat(s, expfmt.TypeTextPlain, "operator_store_up")
+			text, err := testutil.CollectAndFormat(s, expfmt.TypeTextPlain, "operator_store_monitored")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -324,7 +341,7 @@ func TestUnusualTargetNames(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v:\n%s", err, text)
 			}
-			metrics := families["operator_store_up"].GetMetric()
+			metrics := families["operator_store_monitored"].GetMetric()
 			if len(metrics) != 1 || metrics[0].Label[0].GetValue() != strings.ToValidUTF8(name, "\ufffd") {
 				t.Errorf("got the metrics %v, want one with the address %q", metrics, name)
 			}

@@ -27,6 +27,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/config"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 	"github.com/operator-store/operator_store_exporter/internal/httpclient"
+	"github.com/operator-store/operator_store_exporter/internal/promapi"
+	"github.com/operator-store/operator_store_exporter/internal/promqlexpr"
 	"github.com/operator-store/operator_store_exporter/internal/storematch"
 )
 
@@ -40,6 +42,8 @@ type fakeUpstream struct {
 	responses map[string][]string      // The series of each response, see parseSample. Other queries return none.
 	blocked   map[string]chan struct{} // Queries that wait until the channel is closed or their context ends.
 	failing   map[string]error
+	partial   map[string]bool // Queries whose responses may lack series, and are accepted.
+	interval  time.Duration   // At which the targets are scraped; there are no raw samples if it is zero.
 	pd        fakePD
 
 	mu         sync.Mutex
@@ -56,12 +60,15 @@ type request struct {
 
 // Names of requests that are not instant queries of a gauge.
 const (
-	queryTargets     = "targets"      // The series of all targets.
-	queryLiveTargets = "live targets" // Which targets have samples now.
-	queryStoreIDs    = "store_ids"
-	queryTime        = "time"
-	queryExternalURL = "external URL"
-	anyQuery         = "any query" // In fakeUpstream.blocked.
+	queryTargets        = "targets"      // The series of all targets.
+	queryLiveTargets    = "live targets" // Which targets have samples now.
+	queryStoreIDs       = "store_ids"
+	queryNativeTargets  = "native targets"  // Which targets have native histograms.
+	queryClassicTargets = "classic targets" // Which targets have classic histograms.
+	queryTime           = "time"
+	querySamples        = "samples" // Raw samples, to learn the scrape interval.
+	queryExternalURL    = "external URL"
+	anyQuery            = "any query" // In fakeUpstream.blocked.
 )
 
 // clockOffset is upstream's clock minus the local one.
@@ -99,10 +106,10 @@ func (f *fakeUpstream) Series(ctx context.Context, matchers []string, _, _ time.
 
 func (f *fakeUpstream) Query(
 	ctx context.Context, expression string, at time.Time,
-) (promql.Vector, time.Time, error) {
+) (promapi.Result, error) {
 	name := queryName(expression)
 	if err := f.receive(ctx, request{query: name, expression: expression, at: at}); err != nil {
-		return nil, time.Time{}, err
+		return promapi.Result{}, err
 	}
 	if at.IsZero() {
 		at = time.Now().Add(clockOffset)
@@ -116,7 +123,27 @@ func (f *fakeUpstream) Query(
 		vector = append(vector, parseSample(s, at))
 	}
 
-	return vector, at, nil
+	return promapi.Result{Vector: vector, EvaluatedAt: at, Partial: f.partial[name]}, nil
+}
+
+func (f *fakeUpstream) Samples(
+	ctx context.Context, selector promqlexpr.Expr, within time.Duration, at time.Time,
+) (promql.Matrix, error) {
+	err := f.receive(ctx, request{query: querySamples, expression: promqlexpr.Range(selector, within), at: at})
+	if err != nil || f.interval == 0 {
+		return nil, err
+	}
+
+	var matrix promql.Matrix
+	for _, t := range f.targets {
+		var points []promql.FPoint
+		for age := within - f.interval; age >= 0; age -= f.interval {
+			points = append(points, promql.FPoint{T: at.Add(-age).UnixMilli(), F: 1})
+		}
+		matrix = append(matrix, promql.Series{Metric: t, Floats: points})
+	}
+
+	return matrix, nil
 }
 
 // receive records a request. It blocks and fails as the test scripted it.
@@ -191,6 +218,12 @@ var namesOfQueries = sync.OnceValue(func() map[string]string {
 		if q.HasExpr() {
 			names[withoutMatchers(q.Expr.String())] = q.Name
 		}
+		if q.Shape == gauge.Buckets {
+			for _, buckets := range q.Expr.Series() {
+				names["group("+withoutMatchers(buckets.Native().String())+")"] = queryNativeTargets
+				names["group("+withoutMatchers(buckets.String())+")"] = queryClassicTargets
+			}
+		}
 	}
 
 	return names
@@ -261,9 +294,17 @@ const (
 // oneTarget is the target tikvA.
 var oneTarget = []labels.Labels{target("tikv", "a:20180")}
 
-// upLineA is the only line of storeGauges if the target tikvA is up and upstream returns nothing
+// The lines of storeGauges about up, for the target tikvA.
+const (
+	monitoredLineA   = `operator_store_monitored{address="a:20180",cluster="c",store_id=""} 1`
+	unmonitoredLineA = `operator_store_monitored{address="a:20180",cluster="c",store_id=""} 0`
+	upLineA          = `operator_store_up{address="a:20180",cluster="c",store_id=""} 1`
+	downLineA        = `operator_store_up{address="a:20180",cluster="c",store_id=""} 0`
+)
+
+// upLinesA is the result of storeGauges if the target tikvA is up and upstream returns nothing
 // else.
-const upLineA = `operator_store_up{address="a:20180",cluster="c",store_id=""} 1`
+const upLinesA = monitoredLineA + "\n" + upLineA
 
 // errHTTP is the error of a server that fails.
 var errHTTP = &httpclient.Error{

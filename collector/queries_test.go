@@ -99,7 +99,7 @@ func TestScrapeDeadline(t *testing.T) {
 			name:    "one query hangs",
 			blocked: "storage_commands",
 			took:    9 * time.Second,
-			want:    []string{"operator_store_cpu_cores", "operator_store_up"},
+			want:    []string{"operator_store_cpu_cores", "operator_store_monitored", "operator_store_up"},
 		},
 		{
 			name:    "the first query hangs and leaves time for the others",

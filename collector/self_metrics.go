@@ -13,13 +13,15 @@ import (
 // The exporter's own metrics about one scrape.
 var (
 	descUpstreamUp = newSelfDesc("upstream_up",
-		"Whether every query of this scrape succeeded, not counting requests to PD.")
+		"Whether every query of this scrape succeeded and was complete, not counting requests to PD.")
 	descQuerySuccess = newSelfDesc("query_success",
 		"Whether the query succeeded on this scrape or, for a discovery query, the last time it ran.", "query")
 	descQueryDuration = newSelfDesc("query_duration_seconds",
 		"Duration of the query.", "query")
 	descEvaluationTime = newSelfDesc("evaluation_timestamp_seconds",
 		"Unix time at which upstream evaluated all queries of this scrape, by upstream's clock.")
+	descRateWindow = newSelfDesc("rate_window_seconds",
+		"Window of all rates on this scrape.")
 	descStores = newSelfDesc("stores",
 		"Stores known on this scrape.")
 	descStoresTime = newSelfDesc("stores_timestamp_seconds",
@@ -30,8 +32,8 @@ var (
 		"Requests to upstream that waited because concurrency_limit other requests were running.")
 
 	selfDescs = []*prometheus.Desc{
-		descUpstreamUp, descQuerySuccess, descQueryDuration, descEvaluationTime, descStores,
-		descStoresTime, descServing, descQueued,
+		descUpstreamUp, descQuerySuccess, descQueryDuration, descEvaluationTime, descRateWindow,
+		descStores, descStoresTime, descServing, descQueued,
 	}
 )
 
@@ -53,6 +55,9 @@ func collectSelf(ch chan<- prometheus.Metric, r *report.Report) {
 
 	if !r.EvaluatedAt.IsZero() {
 		ch <- newGauge(descEvaluationTime, float64(r.EvaluatedAt.UnixMilli())/1000, r.Cluster)
+	}
+	if r.RateWindow > 0 {
+		ch <- newGauge(descRateWindow, r.RateWindow.Seconds(), r.Cluster)
 	}
 	if !r.PDTime.IsZero() {
 		ch <- newGauge(descStoresTime, float64(r.PDTime.UnixMilli())/1000, r.Cluster)

@@ -39,7 +39,8 @@ func TestConcurrentScrapes(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const want = `operator_store_qps{address="a:20180",cluster="c",store_id=""} 5` + "\n" + upLineA
+				const want = monitoredLineA + "\n" +
+					`operator_store_qps{address="a:20180",cluster="c",store_id=""} 5` + "\n" + upLineA
 				up := &fakeUpstream{targets: oneTarget, responses: map[string][]string{
 					"up": {tikvA + " 1"}, "storage_commands": {tikvA + " 5"},
 				}}

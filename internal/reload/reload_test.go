@@ -78,7 +78,8 @@ func (u *upstream) checkNoConnections(t *testing.T) {
 func (u *upstream) serve(w http.ResponseWriter, req *http.Request) {
 	const target = `{"job": "tikv", "instance": "tikv-0:20180"}`
 	query := req.FormValue("query")
-	if u.gate != nil && strings.HasPrefix(query, "up{") {
+	isRange := strings.HasSuffix(query, "]")
+	if u.gate != nil && strings.HasPrefix(query, "up{") && !isRange {
 		u.waiting <- struct{}{}
 		<-u.gate
 	}
@@ -89,6 +90,9 @@ func (u *upstream) serve(w http.ResponseWriter, req *http.Request) {
 	switch {
 	case strings.HasSuffix(req.URL.Path, "/series"):
 		fmt.Fprintf(w, `{"status": "success", "data": [%s]}`, target)
+	case isRange: // To learn the scrape interval.
+		fmt.Fprintf(w, `{"status": "success", "data": {"resultType": "matrix", "result": [
+			{"metric": %s, "values": [[%.3f, "1"], [%.3f, "1"]]}]}}`, target, now-15, now)
 	case strings.Contains(query, "pd_"): // This upstream does not scrape PD.
 		fmt.Fprint(w, `{"status": "success", "data": {"resultType": "vector", "result": []}}`)
 	default:
