@@ -30,20 +30,22 @@ const (
 
 // The names of the checks.
 const (
-	nameUpstream   = "upstream"
-	nameClock      = "clock"
-	namePD         = "pd"
-	nameTargets    = "targets"
-	nameRateWindow = "rate_window"
-	nameStores     = "stores"
-	nameQueries    = "queries"
-	nameGauges     = "gauges"
+	nameUpstream    = "upstream"
+	nameClock       = "clock"
+	namePD          = "pd"
+	nameTargets     = "targets"
+	nameRateWindow  = "rate_window"
+	nameQueryOffset = "query_offset"
+	nameStores      = "stores"
+	nameQueries     = "queries"
+	nameGauges      = "gauges"
 )
 
 // Names returns the names of all checks, in the order in which they run.
 func Names() []string {
 	return []string{
-		nameUpstream, nameClock, namePD, nameTargets, nameRateWindow, nameStores, nameQueries, nameGauges,
+		nameUpstream, nameClock, namePD, nameTargets, nameRateWindow, nameQueryOffset, nameStores,
+		nameQueries, nameGauges,
 	}
 }
 
@@ -88,7 +90,7 @@ func (c *checker) run(ctx context.Context) {
 	defer c.upstream.Close()
 
 	if c.checkTargets(ctx) {
-		c.checkRateWindow(ctx)
+		c.checkQueryOffset(ctx, c.checkRateWindow(ctx))
 		c.checkScrape(ctx)
 	}
 }
@@ -112,9 +114,9 @@ func (c *checker) connect() bool {
 
 // query evaluates an expression at the time of the checks.
 func (c *checker) query(ctx context.Context, expression string) (promql.Vector, error) {
-	vector, _, err := c.upstream.Query(ctx, expression, c.now)
+	result, err := c.upstream.Query(ctx, expression, c.now)
 
-	return vector, err
+	return result.Vector, err
 }
 
 // targetsPage returns the URL of the page on which Prometheus shows why scrapes fail.

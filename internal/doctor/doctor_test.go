@@ -82,7 +82,8 @@ func TestHealthyCluster(t *testing.T) {
 	requireChecks(t, checks, []doctor.Check{
 		{Outcome: doctor.OK, Name: "upstream", Text: url + " responds in "},
 		{Outcome: doctor.OK, Name: "targets", Text: "upstream scrapes 2 TiKV targets"},
-		{Outcome: doctor.OK, Name: "rate_window", Text: "TiKV is scraped every 15s, rate_window is 1m"},
+		{Outcome: doctor.OK, Name: "rate_window", Text: "TiKV is scraped every 15s, rate_window is 1m (auto)"},
+		{Outcome: doctor.OK, Name: "query_offset", Text: "the newest sample is 0s old, TiKV is scraped every 15s"},
 		{Outcome: doctor.OK, Name: "stores", Text: "2 of 2 stores matched to a target"},
 		{Outcome: doctor.OK, Name: "queries", Text: " queries succeeded"},
 		{
@@ -340,38 +341,49 @@ func TestRateWindow(t *testing.T) {
 		fields   string
 		want     []doctor.Check
 	}{
-		{name: "four scrapes", interval: 15 * time.Second},
+		{name: "automatic, 15s", interval: 15 * time.Second},
+		{name: "automatic, 16s", interval: 16 * time.Second},
+		{name: "automatic, 2m", interval: 2 * time.Minute},
+		{name: "four scrapes", interval: 15 * time.Second, fields: "  rate_window: 1m\n"},
 		{
 			name:     "less than four scrapes",
 			interval: 16 * time.Second,
+			fields:   "  rate_window: 1m\n",
 			want: []doctor.Check{{
 				Outcome: doctor.Warn,
 				Name:    "rate_window",
 				Text: "TiKV is scraped every 16s, so with a rate_window of 1m a failed scrape makes gauges absent: " +
-					"set it to 1m4s",
+					"remove rate_window, so that it is automatic (2m)",
 			}},
 		},
 		{
 			name:     "two scrapes",
 			interval: 30 * time.Second,
-			want:     []doctor.Check{{Outcome: doctor.Warn, Name: "rate_window", Text: "set it to 2m"}},
+			fields:   "  rate_window: 1m\n",
+			want: []doctor.Check{
+				{Outcome: doctor.Warn, Name: "rate_window", Text: "remove rate_window, so that it is automatic (2m)"},
+			},
 		},
 		{
 			name:     "less than two scrapes",
 			interval: 31 * time.Second,
+			fields:   "  rate_window: 1m\n",
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "rate_window",
-				Text:    "TiKV is scraped every 31s, so a rate_window of 1m contains one sample: set it to 2m4s",
+				Text: "TiKV is scraped every 31s, so a rate_window of 1m contains one sample: " +
+					"remove rate_window, so that it is automatic (2m)",
 			}},
 		},
 		{
 			name:     "less than one scrape",
 			interval: 2 * time.Minute,
+			fields:   "  rate_window: 1m\n",
 			want: []doctor.Check{{
 				Outcome: doctor.Fail,
 				Name:    "rate_window",
-				Text:    "TiKV is scraped every 2m, so a rate_window of 1m usually contains no sample: set it to 8m",
+				Text: "TiKV is scraped every 2m, so a rate_window of 1m usually contains no sample: " +
+					"remove rate_window, so that it is automatic (8m)",
 			}},
 		},
 		{
@@ -428,11 +440,73 @@ func TestRateWindow(t *testing.T) {
 	}
 }
 
+// The exporter cannot learn the scrape interval either.
 func TestScrapeIntervalCannotBeQueried(t *testing.T) {
-	prometheus := failing("changes(")
+	prometheus := failing("[5m]")
 
 	requireChecks(t, findings(checkCluster(t, "", prometheus.Start(t))), []doctor.Check{
 		{Outcome: doctor.Fail, Name: "rate_window", Text: "made to fail"},
+		{Outcome: doctor.Fail, Name: "queries", Text: `query "targets" of cluster "prod" failed`},
+	})
+}
+
+func TestQueryOffset(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		age    time.Duration
+		fields string
+		want   doctor.Check // The check named query_offset.
+	}{
+		{
+			name: "newest sample is recent",
+			age:  10 * time.Second,
+			want: doctor.Check{Outcome: doctor.OK, Text: "the newest sample is 10s old, TiKV is scraped every 15s"},
+		},
+		{
+			name: "a scrape takes two seconds",
+			age:  17 * time.Second,
+			want: doctor.Check{Outcome: doctor.OK, Text: "the newest sample is 17s old"},
+		},
+		{
+			name: "samples arrive late",
+			age:  42 * time.Second,
+			want: doctor.Check{
+				Outcome: doctor.Warn,
+				Text: "the newest sample is 42s old, although TiKV is scraped every 15s: set query_offset to 45s, " +
+					"or find out why samples arrive late, such as a remote write that lags",
+			},
+		},
+		{
+			name:   "offset is long enough",
+			age:    42 * time.Second,
+			fields: "  query_offset: 27s\n",
+			want:   doctor.Check{Outcome: doctor.OK, Text: "samples arrive at least 27s late, query_offset is 27s"},
+		},
+		{
+			name:   "offset is too short",
+			age:    42 * time.Second,
+			fields: "  query_offset: 26s\n",
+			want:   doctor.Check{Outcome: doctor.Warn, Text: "every 15s, query_offset is 26s: set query_offset to 45s"},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			prometheus := healthy(promtest.TiKV("a:20180"))
+			prometheus.SampleAge = tc.age
+
+			checks := checkCluster(t, tc.fields, prometheus.Start(t))
+
+			isOther := func(c doctor.Check) bool { return c.Name != "query_offset" }
+			tc.want.Name = "query_offset"
+			requireChecks(t, slices.DeleteFunc(checks, isOther), []doctor.Check{tc.want})
+		})
+	}
+}
+
+func TestQueryOffsetCannotBeQueried(t *testing.T) {
+	prometheus := failing("timestamp(up{")
+
+	requireChecks(t, findings(checkCluster(t, "", prometheus.Start(t))), []doctor.Check{
+		{Outcome: doctor.Fail, Name: "query_offset", Text: "made to fail"},
 	})
 }
 
@@ -451,7 +525,26 @@ func failing(text string) promtest.Prometheus {
 	return p
 }
 
+// warning returns a Prometheus that responds to queries that contain a text with no series and a
+// warning, as Thanos does.
+func warning(text string) promtest.Prometheus {
+	p := healthy(promtest.TiKV("a:20180"))
+	p.Intercept = func(w http.ResponseWriter, _ *http.Request, query string) bool {
+		if !strings.Contains(query, text) {
+			return false
+		}
+		fmt.Fprint(w, `{"status": "success", "warnings": ["a store is down"],
+			"data": {"resultType": "vector", "result": []}}`)
+
+		return true
+	}
+
+	return p
+}
+
 func TestStores(t *testing.T) {
+	unmonitored := promtest.TiKV("lost:20180")
+	unmonitored.Without = []string{"up"}
 	down := promtest.TiKV("down:20180")
 	down.Down = true
 
@@ -551,6 +644,16 @@ func TestStores(t *testing.T) {
 					`or unreachable from upstream: see URL/targets`,
 			}},
 		},
+		{
+			name:    "store is not monitored",
+			targets: []promtest.Target{promtest.TiKV("a:20180"), unmonitored},
+			want: []doctor.Check{{
+				Outcome: doctor.Warn,
+				Name:    "stores",
+				Text: `upstream has no up sample of "lost:20180": check whether it still scrapes them: ` +
+					`see URL/targets`,
+			}},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			url := healthy(tc.targets...).Start(t)
@@ -631,6 +734,28 @@ func TestQueries(t *testing.T) {
 			},
 		})
 	})
+	t.Run("partial response", func(t *testing.T) {
+		prometheus := warning("tikv_storage_command_total")
+
+		requireChecks(t, findings(checkCluster(t, "", prometheus.Start(t))), []doctor.Check{{
+			Outcome: doctor.Fail,
+			Name:    "queries",
+			Text:    "the response may lack series: a store is down: check upstream's storage nodes",
+		}})
+	})
+	t.Run("partial response that is accepted", func(t *testing.T) {
+		url := warning("tikv_storage_command_total").Start(t)
+
+		requireChecks(t, findings(checkUpstream(t, "url: "+url+", partial_response: true", "")), []doctor.Check{
+			{
+				Outcome: doctor.Fail,
+				Name:    "queries",
+				Text: `query "storage_commands" of cluster "prod": upstream reports that its response may lack ` +
+					"series, which partial_response accepts: check upstream's storage nodes",
+			},
+			{Outcome: doctor.Warn, Name: "gauges", Text: "operator_store_qps is absent"},
+		})
+	})
 	t.Run("invalid gauge", func(t *testing.T) {
 		fields := "  metrics: [{name: operator_store_qps, help: X., expr: 'x'}]\n"
 
@@ -685,6 +810,31 @@ func TestGauges(t *testing.T) {
 			}},
 		},
 		{
+			name:   "native histograms",
+			target: without("tikv_grpc_msg_duration_seconds_bucket", "tikv_raftstore_log_lag_bucket"),
+			want: []doctor.Check{
+				{
+					Outcome: doctor.OK,
+					Name:    "gauges",
+					Text: "tikv_grpc_msg_duration_seconds is a native histogram for 1 target, " +
+						"and has classic buckets for 0",
+				},
+				{Outcome: doctor.OK, Name: "gauges", Text: "tikv_raftstore_log_lag is a native histogram for 1 target"},
+				{Outcome: doctor.OK, Name: "gauges", Text: "none of them absent for a store that upstream scrapes"},
+			},
+		},
+		{
+			name:   "neither form of a histogram",
+			target: without("tikv_raftstore_log_lag", "tikv_raftstore_log_lag_bucket"),
+			want: []doctor.Check{{
+				Outcome: doctor.Warn,
+				Name:    "gauges",
+				Text: `operator_store_raft_lag is absent for "a:20180": no observation in the rate window: ` +
+					`upstream has no tikv_raftstore_log_lag_bucket or tikv_raftstore_log_lag: ` +
+					`metrics can define another expression`,
+			}},
+		},
+		{
 			name:   "gauge whose query failed",
 			target: without(),
 			fields: "  metrics: [{name: operator_store_x, help: X., expr: 'fails'}]\n",
@@ -726,4 +876,24 @@ func TestGaugesCannotBeQueried(t *testing.T) {
 	requireChecks(t, findings(checkCluster(t, "", prometheus.Start(t))), []doctor.Check{
 		{Outcome: doctor.Fail, Name: "gauges", Text: "made to fail"},
 	})
+}
+
+// The exporter cannot discover which histograms are native either.
+func TestHistogramsCannotBeQueried(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		query string
+	}{
+		{name: "native", query: "group by (job, instance) (tikv_raftstore_log_lag)"},
+		{name: "classic", query: `group by (job, instance) (tikv_raftstore_log_lag_bucket{le="+Inf"})`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			prometheus := failing(tc.query)
+
+			requireChecks(t, findings(checkCluster(t, "", prometheus.Start(t))), []doctor.Check{
+				{Outcome: doctor.Fail, Name: "queries", Text: `query "targets" of cluster "prod" failed`},
+				{Outcome: doctor.Fail, Name: "gauges", Text: "made to fail"},
+			})
+		})
+	}
 }

@@ -4,9 +4,11 @@ package doctor
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/operator-store/operator_store_exporter/internal/display"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
@@ -18,6 +20,12 @@ import (
 // checkGauges explains gauges that are absent for stores that upstream scrapes. Derived gauges are
 // explained by those that they are derived from, and failed queries by checkQueries.
 func (c *checker) checkGauges(ctx context.Context, r *report.Report) {
+	if err := c.describeHistograms(ctx); err != nil {
+		c.add(Fail, nameGauges, "%s", err)
+
+		return
+	}
+
 	present, explained := 0, 0
 	for i, g := range r.Gauges {
 		if len(storesWithout(r, i)) == 0 {
@@ -42,6 +50,40 @@ func (c *checker) checkGauges(ctx context.Context, r *report.Report) {
 		c.add(OK, nameGauges, "%s, none of them absent for a store that upstream scrapes",
 			display.Plural(present, "gauge"))
 	}
+}
+
+// infBucket selects one bucket of each histogram.
+var infBucket = labels.MustNewMatcher(labels.MatchEqual, model.BucketLabel, "+Inf")
+
+// describeHistograms says which histograms upstream has converted to native ones, and for how many
+// targets. Of a target with both forms, the classic buckets are used.
+func (c *checker) describeHistograms(ctx context.Context) error {
+	catalog, err := gauge.NewCatalog(c.cluster.Metrics)
+	if err != nil {
+		return err
+	}
+
+	for _, q := range catalog.Histograms() {
+		native, err := c.targetsWith(ctx, q.Expr.Native().Series())
+		if err != nil {
+			return err
+		}
+		if len(native) == 0 {
+			continue
+		}
+		classic, err := c.targetsWith(ctx, q.Expr.Only(infBucket).Series())
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(native, func(t storematch.Identity, _ bool) bool { return classic[t] })
+
+		if len(native) > 0 {
+			c.add(OK, nameGauges, "%s is a native histogram for %s, and has classic buckets for %d",
+				promqlexpr.Or(q.Expr.Native().Series()...), display.Plural(len(native), "target"), len(classic))
+		}
+	}
+
+	return nil
 }
 
 // storesWithout returns the stores that upstream scrapes and that lack a gauge for one of reasons;
@@ -99,8 +141,7 @@ func (c *checker) targetsWith(
 
 	targets := map[storematch.Identity]bool{}
 	for _, s := range vector {
-		t := storematch.Identity{Job: s.Metric.Get(model.JobLabel), Instance: s.Metric.Get(model.InstanceLabel)}
-		targets[t] = true
+		targets[identity(s.Metric)] = true
 	}
 
 	return targets, nil

@@ -44,7 +44,8 @@ func (c *checker) checkQueries(r *report.Report) {
 	}
 
 	for _, p := range r.Problems {
-		if p.Kind == report.ProblemQueryFailed || p.Kind == report.ProblemResponseRejected {
+		switch p.Kind {
+		case report.ProblemQueryFailed, report.ProblemResponseRejected, report.ProblemPartialResponse:
 			c.add(Fail, nameQueries, "%s", p)
 		}
 	}

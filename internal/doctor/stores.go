@@ -16,10 +16,11 @@ import (
 
 // storeGroups are the stores of a scrape by how they were matched.
 type storeGroups struct {
-	matched   map[storematch.Identity]bool // The targets of the stores that have one.
-	unmatched []string                     // Addresses of the stores that no target matches.
-	ambiguous bool                         // More than one target matches a store.
-	down      []string                     // Addresses of the matched stores whose scrapes fail.
+	matched     map[storematch.Identity]bool // The targets of the stores that have one.
+	unmatched   []string                     // Addresses of the stores that no target matches.
+	ambiguous   bool                         // More than one target matches a store.
+	down        []string                     // Addresses of the matched stores whose scrapes fail.
+	unmonitored []string                     // Addresses of the matched stores without a sample of up.
 }
 
 // maxListed is how many stores with the same problem are listed.
@@ -34,6 +35,9 @@ func groupStores(r *report.Report) storeGroups {
 			groups.matched[target.Identity] = true
 			if up := r.Value(s, gauge.Up); up.OK && up.V != 1 {
 				groups.down = append(groups.down, s.Address)
+			}
+			if monitored := r.Value(s, gauge.Monitored); monitored.OK && monitored.V != 1 {
+				groups.unmonitored = append(groups.unmonitored, s.Address)
 			}
 		case s.Match.Ambiguous:
 			groups.ambiguous = true
@@ -66,6 +70,11 @@ func (c *checker) checkStores(r *report.Report) {
 		c.add(Warn, nameStores,
 			"upstream's scrapes of %s fail: check whether TiKV is down or unreachable from upstream: see %s",
 			display.Names(groups.down), c.targetsPage())
+	}
+	if len(groups.unmonitored) > 0 {
+		c.add(Warn, nameStores,
+			"upstream has no up sample of %s: check whether it still scrapes them: see %s",
+			display.Names(groups.unmonitored), c.targetsPage())
 	}
 }
 

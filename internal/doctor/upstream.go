@@ -51,11 +51,12 @@ func (c *checker) checkServer(ctx context.Context, server config.Upstream) error
 	defer client.Close()
 
 	start := time.Now()
-	_, now, err := client.Query(ctx, "vector(1)", time.Time{})
+	result, err := client.Query(ctx, "vector(1)", time.Time{})
 	if err != nil {
 		return err
 	}
 	duration := time.Since(start)
+	now := result.EvaluatedAt
 	c.now = now
 
 	url := server.URL[0].Redacted()
