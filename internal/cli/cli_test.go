@@ -54,7 +54,7 @@ func run(ctx context.Context, stdout io.Writer, args ...string) error {
 	case "doctor":
 		return doctor.Run(ctx, stdout)
 	default:
-		return rules.Run(stdout)
+		return rules.Run(ctx, stdout)
 	}
 }
 
@@ -224,9 +224,9 @@ func TestStores(t *testing.T) {
 			name: "single cluster",
 			args: []string{"--upstream.url=" + upstream},
 			want: []string{
-				`(?m)^CLUSTER +ID +ADDRESS +UP +QPS `,
-				`(?m)^default +a:20180 +up +1 `,
-				`(?m)^default +b:20180 +up +1 `,
+				`(?m)^CLUSTER +ID +ADDRESS +UP +MONITORED +QPS `,
+				`(?m)^default +a:20180 +up +yes +1 `,
+				`(?m)^default +b:20180 +up +yes +1 `,
 				`(?m)^2 stores of 1 cluster, all queries succeeded$`,
 			},
 		},
@@ -390,14 +390,14 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("the error is %v, want none", err)
 		}
 		requireMatches(t, out.String(),
-			`^cluster "default"\n  ok    upstream     http://\S+ responds in `,
-			`(?m)^  ok    rate_window  TiKV is scraped every 15s`,
+			`^cluster "default"\n  ok    upstream      http://\S+ responds in `,
+			`(?m)^  ok    rate_window   TiKV is scraped every 15s`,
 		)
 	})
 	t.Run("one failed check", func(t *testing.T) {
 		var out bytes.Buffer
 		requireError(t, run(t.Context(), &out, "doctor", "--upstream.url="+closedPort), "1 check failed")
-		requireMatches(t, out.String(), `^cluster "default"\n  FAIL  upstream     .*connection refused.*\n$`)
+		requireMatches(t, out.String(), `^cluster "default"\n  FAIL  upstream      .*connection refused.*\n$`)
 	})
 	t.Run("several clusters", func(t *testing.T) {
 		var out bytes.Buffer
@@ -436,7 +436,7 @@ func TestDoctorFailedQuery(t *testing.T) {
 	err := run(t.Context(), &out, "doctor", "--upstream.url="+upstream.Start(t))
 
 	requireError(t, err, "1 check failed")
-	requireMatches(t, out.String(), `(?m)^  FAIL  queries      query "storage_commands" .*made to fail`)
+	requireMatches(t, out.String(), `(?m)^  FAIL  queries       query "storage_commands" .*made to fail`)
 }
 
 func TestDoctorHidesControlCharacters(t *testing.T) {
@@ -457,8 +457,8 @@ func TestDoctorHidesControlCharacters(t *testing.T) {
 
 func TestRules(t *testing.T) {
 	file := writeFile(t, "clusters:\n"+
-		"- {name: prod, upstream: {url: 'http://a'}}\n"+
-		"- {name: staging, upstream: {url: 'http://b'}, selector: '{job=\"tikv\"}'}\n")
+		"- {name: prod, upstream: {url: 'http://a'}, rate_window: 5m}\n"+
+		"- {name: staging, upstream: {url: 'http://b'}, rate_window: 5m, selector: '{job=\"tikv\"}'}\n")
 	var out bytes.Buffer
 	if err := run(t.Context(), &out, "rules", "--config.file="+file, "--discovery.lookback=2h"); err != nil {
 		t.Fatal(err)
@@ -476,7 +476,56 @@ func TestRules(t *testing.T) {
 	if len(rules.Groups) != 2 || len(rules.Groups[0].Rules) != len(gauge.Builtin()) {
 		t.Fatalf("the rules are %v, want two groups with a rule per gauge", rules)
 	}
-	requireMatches(t, out.String(), `name: operator_store_prod`, `name: operator_store_staging`, `\[2h\]`, `job="tikv"`)
+	requireMatches(t, out.String(),
+		`name: operator_store_prod`, `name: operator_store_staging`, `\[2h\]`, `job="tikv"`, `\[5m\]`)
+}
+
+// With the default rate window, the rules have one that fits upstream's scrape interval.
+func TestRulesOfUnknownRateWindow(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		interval time.Duration
+		want     string
+	}{
+		{name: "15s", interval: 15 * time.Second, want: `tikv_storage_command_total\[1m\]`},
+		{name: "30s", interval: 30 * time.Second, want: `tikv_storage_command_total\[2m\]`},
+		{name: "1m", interval: time.Minute, want: `tikv_storage_command_total\[4m\]`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			upstream := promtest.Prometheus{
+				Targets: []promtest.Target{promtest.TiKV("a:20180")}, ScrapeInterval: tc.interval,
+			}
+			var out bytes.Buffer
+			if err := run(t.Context(), &out, "rules", "--upstream.url="+upstream.Start(t)); err != nil {
+				t.Fatal(err)
+			}
+			requireMatches(t, out.String(), tc.want)
+		})
+	}
+
+	const hint = `: set rate_window in the configuration, or make upstream reachable$`
+	for _, tc := range []struct {
+		name string
+		url  string
+		want string
+	}{
+		{name: "nobody listens", url: closedPort, want: `connection refused.*` + hint},
+		{name: "no targets", url: startUpstream(t), want: `no TiKV target with at least two samples` + hint},
+		{
+			name: "one sample",
+			url:  promtest.Prometheus{Targets: []promtest.Target{promtest.TiKV("a:20180")}}.Start(t),
+			want: `no TiKV target with at least two samples` + hint,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out bytes.Buffer
+			err := run(t.Context(), &out, "rules", "--upstream.url="+tc.url)
+			if err == nil || out.Len() > 0 {
+				t.Fatalf("got the error %v and the output %q, want only an error", err, &out)
+			}
+			requireMatches(t, err.Error(), `^cluster "default": rate_window is auto, `, tc.want)
+		})
+	}
 }
 
 func TestRulesOfInvalidGauge(t *testing.T) {

@@ -22,25 +22,25 @@ func TestWriteCheck(t *testing.T) {
 		{
 			name:  "without colors",
 			check: doctor.Check{Outcome: doctor.Fail, Name: "rate_window", Text: "too short"},
-			want:  "  FAIL  rate_window  too short\n",
+			want:  "  FAIL  rate_window   too short\n",
 		},
 		{
 			name:  "ok is green",
 			color: true,
 			check: doctor.Check{Outcome: doctor.OK, Name: "pd", Text: "fine"},
-			want:  "  \x1b[32mok  \x1b[0m  pd           fine\n",
+			want:  "  \x1b[32mok  \x1b[0m  pd            fine\n",
 		},
 		{
 			name:  "warn is yellow",
 			color: true,
 			check: doctor.Check{Outcome: doctor.Warn, Name: "gauges", Text: "absent"},
-			want:  "  \x1b[33mwarn\x1b[0m  gauges       absent\n",
+			want:  "  \x1b[33mwarn\x1b[0m  gauges        absent\n",
 		},
 		{
 			name:  "FAIL is red",
 			color: true,
 			check: doctor.Check{Outcome: doctor.Fail, Name: "stores", Text: "unmatched"},
-			want:  "  \x1b[31mFAIL\x1b[0m  stores       unmatched\n",
+			want:  "  \x1b[31mFAIL\x1b[0m  stores        unmatched\n",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -66,5 +66,5 @@ func writeCheck(w storetable.Writer, c doctor.Check) {
 		outcome = w.Red(outcome)
 	}
 
-	fmt.Fprintf(w, "  %s  %-11s  %s\n", outcome, c.Name, display.Printable(c.Text))
+	fmt.Fprintf(w, "  %s  %-12s  %s\n", outcome, c.Name, display.Printable(c.Text))
 }

@@ -23,14 +23,15 @@ type unit struct {
 	format func(v float64, now time.Time) string
 }
 
-// The first suffix that fits is used, so longer ones come first.
+// The first suffix that fits is used, so longer ones come first. The last suffixes are whole names.
 var units = []unit{
 	{suffix: "_timestamp_seconds", format: formatAge},
 	{suffix: "_seconds", format: func(v float64, _ time.Time) string { return formatSeconds(v) }},
 	{suffix: "_bytes", format: func(v float64, _ time.Time) string { return formatBytes(v) }},
 	{suffix: "_ratio", format: func(v float64, _ time.Time) string { return formatPercent(100 * v) }},
 	{suffix: "_percent", format: func(v float64, _ time.Time) string { return formatPercent(v) }},
-	{suffix: gauge.Up, format: func(v float64, _ time.Time) string { return formatUp(v) }}, // The whole name.
+	{suffix: gauge.Up, format: func(v float64, _ time.Time) string { return either(v == 1, "up", "down") }},
+	{suffix: gauge.Monitored, format: func(v float64, _ time.Time) string { return either(v == 1, "yes", "no") }},
 }
 
 // Shares of a disk above which its fill ratio is highlighted. The alerts have the same thresholds.
@@ -109,12 +110,12 @@ func Printable(s string) string {
 	}, s)
 }
 
-func formatUp(v float64) string {
-	if v == 1 {
-		return "up"
+func either(condition bool, yes, no string) string {
+	if condition {
+		return yes
 	}
 
-	return "down"
+	return no
 }
 
 // formatAge returns how long ago a Unix time was. The time can be slightly in the future, because

@@ -19,6 +19,10 @@ func TestHuman(t *testing.T) {
 			{name: "up", value: 1, want: "up"},
 			{name: "down", value: 0, want: "down"},
 		}},
+		{gauge: "operator_store_monitored", cases: []humanCase{
+			{name: "monitored", value: 1, want: "yes"},
+			{name: "not monitored", value: 0, want: "no"},
+		}},
 		{gauge: "operator_store_restore_up", cases: []humanCase{
 			{name: "custom gauge whose name ends in up", value: 3, want: "3"},
 		}},
@@ -92,6 +96,7 @@ type humanCase struct {
 func TestTitle(t *testing.T) {
 	for gauge, want := range map[string]string{
 		"operator_store_up":                            "up",
+		"operator_store_monitored":                     "monitored",
 		"operator_store_qps":                           "qps",
 		"operator_store_latency_p99_seconds":           "latency p99",
 		"operator_store_disk_used_bytes":               "disk used",

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/common/model"
 
 	"github.com/operator-store/operator_store_exporter/internal/display"
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
@@ -29,6 +32,10 @@ func newClusterView(r *report.Report, now time.Time) clusterView {
 		Absences:    newAbsenceViews(r),
 		QueryList:   newQueryViews(r),
 	}
+	if r.RateWindow > 0 {
+		c.RateWindow = model.Duration(r.RateWindow).String()
+	}
+
 	for _, g := range r.Gauges {
 		c.Columns = append(c.Columns, display.Title(g.Name))
 	}
@@ -55,14 +62,14 @@ func whyNoStores(r *report.Report) string {
 	return "Upstream has no TiKV targets: does it scrape TiKV, and does selector match?"
 }
 
-// problems returns the problems of the scrape, and the stores that are down. There is always a
-// problem if there are no stores or if a query failed.
+// problems returns the problems of the scrape, and the stores that are down or not monitored. There
+// is always a problem if there are no stores or if a query failed.
 func problems(r *report.Report, noStores string) []string {
 	var list []string
 	for _, p := range r.Problems {
 		list = append(list, p.String())
 	}
-	list = append(list, downStores(r)...)
+	list = append(list, storeProblems(r)...)
 
 	switch {
 	case len(list) > 0:
@@ -75,29 +82,34 @@ func problems(r *report.Report, noStores string) []string {
 	return list
 }
 
-// downStores describes the stores that are down, separately for those that upstream has a target
-// for and the others.
-func downStores(r *report.Report) []string {
-	var withTarget, withoutTarget []string
+// storeProblems describes the stores that are down, and those that are not monitored, separately
+// for those that upstream has a target for and the others.
+func storeProblems(r *report.Report) []string {
+	var down, withoutSample, withoutTarget []string
 	for _, s := range r.Stores {
-		if up := r.Value(s, gauge.Up); !up.OK || up.V == 1 {
-			continue
-		}
-		if _, ok := s.Match.Target(); ok {
-			withTarget = append(withTarget, s.Address)
-		} else {
+		_, hasTarget := s.Match.Target()
+		switch state := stateOf(r, s); {
+		case state == storeDown:
+			down = append(down, s.Address)
+		case state == storeNotMonitored && hasTarget:
+			withoutSample = append(withoutSample, s.Address)
+		case state == storeNotMonitored:
 			withoutTarget = append(withoutTarget, s.Address)
 		}
 	}
 
 	var list []string
-	if n := len(withTarget); n > 0 {
+	if n := len(down); n > 0 {
 		verb := "are"
 		if n == 1 {
 			verb = "is"
 		}
 		list = append(list, fmt.Sprintf("%s %s down, or cannot be scraped by upstream: %s",
-			display.Plural(n, "store"), verb, display.Names(withTarget)))
+			display.Plural(n, "store"), verb, display.Names(down)))
+	}
+	if n := len(withoutSample); n > 0 {
+		list = append(list, fmt.Sprintf("upstream has no up sample for %s: %s: does it still scrape TiKV there?",
+			display.Plural(n, "store"), display.Names(withoutSample)))
 	}
 	if n := len(withoutTarget); n > 0 {
 		list = append(list, fmt.Sprintf(
@@ -108,31 +120,57 @@ func downStores(r *report.Report) []string {
 	return list
 }
 
-// summarizeStores counts the stores that are up and down.
+// storeState is what is known about a store as a whole.
+type storeState int
+
+const (
+	storeUnknown storeState = iota // It has no up, but may be monitored.
+	storeUp
+	storeDown
+	storeNotMonitored // Upstream has no sample of up. The store may be up or down.
+)
+
+func stateOf(r *report.Report, s report.Store) storeState {
+	up, monitored := r.Value(s, gauge.Up), r.Value(s, gauge.Monitored)
+	switch {
+	case up.OK && up.V == 1:
+		return storeUp
+	case up.OK:
+		return storeDown
+	case monitored.OK && monitored.V != 1:
+		return storeNotMonitored
+	default:
+		return storeUnknown
+	}
+}
+
+// summarizeStores counts the stores by their states.
 func summarizeStores(r *report.Report) string {
-	up, down := 0, 0
+	count := map[storeState]int{}
 	for _, s := range r.Stores {
-		switch v := r.Value(s, gauge.Up); {
-		case v.OK && v.V == 1:
-			up++
-		case v.OK:
-			down++
-		}
+		count[stateOf(r, s)]++
 	}
 
 	total := len(r.Stores)
-	if up == total {
+	if count[storeUp] == total {
 		return fmt.Sprintf("%d, all up", total)
 	}
-	text := fmt.Sprintf("%d, %d up", total, up)
-	if down > 0 {
-		text += fmt.Sprintf(", %d down", down)
-	}
-	if unknown := total - up - down; unknown > 0 {
-		text += fmt.Sprintf(", %d unknown", unknown)
+	parts := []string{strconv.Itoa(total), fmt.Sprintf("%d up", count[storeUp])}
+
+	for _, c := range []struct {
+		state storeState
+		name  string
+	}{
+		{state: storeDown, name: "down"},
+		{state: storeNotMonitored, name: "not monitored"},
+		{state: storeUnknown, name: "unknown"},
+	} {
+		if n := count[c.state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, c.name))
+		}
 	}
 
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // summarizeQueries counts the queries that failed, and names the slowest one.
@@ -145,10 +183,24 @@ func summarizeQueries(r *report.Report) string {
 	if n := len(r.FailedQueries()); n > 0 {
 		outcome = fmt.Sprintf("%d failed", n)
 	}
+	if n := countPartial(r.Queries); n > 0 {
+		outcome += fmt.Sprintf(", %d with a partial response", n)
+	}
 	slowest := slices.MaxFunc(r.Queries, func(a, b report.Query) int { return cmp.Compare(a.Duration, b.Duration) })
 
 	return fmt.Sprintf("%d, %s; slowest: %s (%s)",
 		len(r.Queries), outcome, slowest.Name, display.Duration(slowest.Duration))
+}
+
+func countPartial(queries []report.Query) int {
+	n := 0
+	for _, q := range queries {
+		if q.Partial {
+			n++
+		}
+	}
+
+	return n
 }
 
 // newServerViews says which server of the upstream is in use, and whether it responds.
@@ -215,8 +267,13 @@ func newQueryViews(r *report.Report) []queryView {
 }
 
 func newQueryView(q report.Query, base string) queryView {
-	v := queryView{Name: q.Name, Failed: q.Failed(), Outcome: "succeeded in " + display.Duration(q.Duration)}
-	if v.Failed {
+	v := queryView{
+		Name: q.Name, Failed: q.Failed() || q.Partial, Outcome: "succeeded in " + display.Duration(q.Duration),
+	}
+	if q.Partial {
+		v.Outcome += ", but the response may lack series"
+	}
+	if q.Failed() {
 		var reasons []string
 		for _, reason := range q.Reasons() {
 			reasons = append(reasons, string(reason))

@@ -57,9 +57,15 @@ func withoutStyle(page string) string {
 // healthyStore returns a store that has all values.
 func healthyStore() report.Store { return reporttest.Store("1", "tikv-0:20160", reporttest.Values()) }
 
-// downStore returns a store whose only value is an up of 0.
+// downStore returns a store that is monitored and down, without other values.
 func downStore(id, address string) report.Store {
-	return reporttest.Store(id, address, map[string]float64{gauge.Up: 0})
+	return reporttest.Store(id, address, map[string]float64{gauge.Up: 0, gauge.Monitored: 1})
+}
+
+// unmonitoredStore returns a store that is not monitored, although upstream has had a target for
+// it.
+func unmonitoredStore(id, address string) report.Store {
+	return reporttest.Store(id, address, map[string]float64{gauge.Monitored: 0})
 }
 
 // queryError returns the error of a request that failed.
@@ -139,9 +145,17 @@ func TestGoldenPage(t *testing.T) {
 			down.Cells[i].Absence = report.AbsenceReason{Kind: report.StoreDown}
 		}
 	}
+
+	lost := unmonitoredStore("3", "tikv-2:20160")
+	lost.Match = storematch.Match{}
+	for i := range lost.Cells {
+		if !lost.Cells[i].OK {
+			lost.Cells[i].Absence = report.AbsenceReason{Kind: report.NoTarget}
+		}
+	}
 	got := withoutStyle(render(t, statuspage.Page{
 		Reports: []report.Report{
-			reporttest.Report("prod", healthyStore(), down),
+			reporttest.Report("prod", healthyStore(), down, lost),
 			withErrors(reporttest.Report("test"), queryError(httpclient.ReasonTimeout, "no response in time")),
 		},
 		Config:  text("clusters:\n- name: prod\n- name: test\n"),
@@ -204,6 +218,7 @@ func TestPageWithoutProblems(t *testing.T) {
 				`<header class="ok">`,
 				`<span class="ok">No problems</span>`,
 				"<dd>1, all up</dd>",
+				"<dt>Rate window</dt><dd>1m</dd>",
 				"<dd>1, all succeeded; slowest: up (5ms)</dd>",
 				"succeeded in 5ms</span></p>",
 				`<a href="http://prometheus:9090">http://prometheus:9090</a> in use</dd>`,
@@ -259,7 +274,7 @@ func TestPageWithoutProblems(t *testing.T) {
 }
 
 func TestPageStores(t *testing.T) {
-	withoutTarget := downStore("3", "ghost:20160")
+	withoutTarget := unmonitoredStore("3", "ghost:20160")
 	withoutTarget.Match = storematch.Match{}
 
 	allDown := reporttest.Report("prod")
@@ -283,7 +298,8 @@ func TestPageStores(t *testing.T) {
 			page: pageOf(reporttest.Report("prod", healthyStore(), downStore("2", "tikv-1:20160"), withoutTarget)),
 			want: []string{
 				"<h1>2 problems</h1>", `<header class="error">`,
-				"<dd>3, 1 up, 2 down</dd>", `<td class="error">down</td>`,
+				"<dd>3, 1 up, 1 down, 1 not monitored</dd>", `<td class="error">down</td><td>yes</td>`,
+				`<td class="error">not monitored</td><td class="error">no</td>`,
 				"<li>1 store is down, or cannot be scraped by upstream: &#34;tikv-1:20160&#34;</li>",
 				"<li>upstream has no target for 1 store: &#34;ghost:20160&#34;: " +
 					"does it scrape TiKV there? If so, set instance</li>",
@@ -292,6 +308,22 @@ func TestPageStores(t *testing.T) {
 				`<td class="absent"><span aria-hidden="true">–</span>` +
 					`<span class="visually-hidden">absent: no series (TiKV before 5.0)</span></td>`,
 			},
+		},
+		{
+			name: "a store whose target has no up sample",
+			page: pageOf(reporttest.Report("prod", healthyStore(), unmonitoredStore("2", "tikv-1:20160"))),
+			want: []string{
+				"<h1>1 problem</h1>", "<dd>2, 1 up, 1 not monitored</dd>", `<tr class="error-row">`,
+				"<li>upstream has no up sample for 1 store: &#34;tikv-1:20160&#34;: " +
+					"does it still scrape TiKV there?</li>",
+			},
+			without: []string{"down"},
+		},
+		{
+			name: "a store of each state",
+			page: pageOf(reporttest.Report("prod",
+				healthyStore(), downStore("2", "b"), unmonitoredStore("3", "c"), reporttest.Store("4", "d", nil))),
+			want: []string{"<dd>4, 1 up, 1 down, 1 not monitored, 1 unknown</dd>"},
 		},
 		{
 			name: "many stores that are down are one problem",
@@ -308,6 +340,7 @@ func TestPageStores(t *testing.T) {
 				"<dd>2, 1 up, 1 unknown</dd>",
 				"<b>all gauges</b> of <bdi>a</bdi>: more than one target matches the store",
 			},
+			without: []string{"down", `"error-row"`, "not monitored"},
 		},
 		{
 			name: "an instance that differs from the address",
@@ -345,6 +378,10 @@ func TestPageQueries(t *testing.T) {
 	rejected.Queries[0].Rejections = []report.Rejection{{
 		Target: storematch.Identity{Job: "tikv", Instance: "a"}, Err: errors.New("two series"),
 	}}
+	partial := reporttest.Report("prod", healthyStore())
+	partial.UpstreamUp = false
+	partial.Queries[0].Partial = true
+	partial.Problems = report.NewQueryProblems("prod", partial.Queries)
 	parts := reporttest.Report("prod", healthyStore())
 	parts.Queries[0].Expressions = []string{"a", "b"}
 
@@ -362,6 +399,16 @@ func TestPageQueries(t *testing.T) {
 			name: "a response that was rejected",
 			page: pageOf(rejected),
 			want: []string{"<h1>1 problem</h1>", "failed after 5ms: response</span>"},
+		},
+		{
+			name: "a partial response that was accepted",
+			page: pageOf(partial),
+			want: []string{
+				"<h1>1 problem</h1>",
+				"<li>query &#34;up&#34; of cluster &#34;prod&#34;: upstream reports that its response may lack series",
+				"<dd>1, all succeeded, 1 with a partial response; slowest: up (5ms)</dd>",
+				`<span class="error">succeeded in 5ms, but the response may lack series</span>`,
+			},
 		},
 		{
 			name: "a failure without a problem",
@@ -439,7 +486,7 @@ func TestPageServers(t *testing.T) {
 				"none: no query was evaluated",
 				"http://first</a> not responding</dd>", "http://second</a> state unknown</dd>", "(not PromQL)",
 			},
-			without: []string{"<table"},
+			without: []string{"<table", "Rate window"},
 		},
 		{
 			name: "external URL",

@@ -20,19 +20,21 @@ func newRowView(r *report.Report, s report.Store, now time.Time) rowView {
 		row.Instance = t.Instance
 	}
 
+	state := stateOf(r, s)
+	row.Error = state == storeDown || state == storeNotMonitored
 	for i, g := range r.Gauges {
-		v := s.Cells[i].Value
-		if !v.OK {
+		switch v := s.Cells[i].Value; {
+		case g.Name == gauge.Up && state == storeNotMonitored:
+			row.Cells[i] = cellView{Text: "not monitored", Error: true}
+		case v.OK:
+			row.Cells[i] = cellView{
+				Text:  display.Human(g.Name, v.V, now),
+				Error: (g.Name == gauge.Up || g.Name == gauge.Monitored) && v.V != 1,
+				Bar:   newBarView(shareOf(r, s, g.Name)),
+			}
+		default:
 			row.Cells[i].Absent = cmp.Or(s.Cells[i].Absence.String(), "unknown reason")
-
-			continue
 		}
-		row.Cells[i] = cellView{
-			Text: display.Human(g.Name, v.V, now),
-			Down: g.Name == gauge.Up && v.V != 1,
-			Bar:  newBarView(shareOf(r, s, g.Name)),
-		}
-		row.Down = row.Down || row.Cells[i].Down
 	}
 
 	return row

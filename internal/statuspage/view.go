@@ -37,6 +37,7 @@ type clusterView struct {
 	Problems    []string
 	Servers     []serverView
 	EvaluatedAt time.Time // Zero if nothing was evaluated.
+	RateWindow  string    // "" if nothing was evaluated.
 	Stores      string    // Summary.
 	Queries     string    // Summary.
 	NoStores    string    // Why there are no stores.
@@ -51,14 +52,14 @@ type serverView struct{ URL, Link, State string }
 
 type rowView struct {
 	Address, ID, Instance string
-	Down                  bool
+	Error                 bool // The store is down or not monitored.
 	Cells                 []cellView
 }
 
 // cellView is a value, or the reason why it is absent.
 type cellView struct {
 	Text   string
-	Down   bool
+	Error  bool
 	Bar    *barView
 	Absent string
 }

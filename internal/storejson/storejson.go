@@ -21,9 +21,10 @@ type document struct {
 // cluster describes how the scrape of one cluster went.
 type cluster struct {
 	Cluster     string     `json:"cluster"`
-	UpstreamUp  bool       `json:"upstream_up"`  // Whether every query succeeded.
-	Upstream    string     `json:"upstream"`     // URL of the server in use.
-	EvaluatedAt *time.Time `json:"evaluated_at"` // By upstream's clock; null if nothing was evaluated.
+	UpstreamUp  bool       `json:"upstream_up"`         // Whether every query succeeded and was complete.
+	Upstream    string     `json:"upstream"`            // URL of the server in use.
+	EvaluatedAt *time.Time `json:"evaluated_at"`        // By upstream's clock; null if nothing was evaluated.
+	RateWindow  *float64   `json:"rate_window_seconds"` // Of all rates; null if nothing was evaluated.
 	Problems    []string   `json:"problems"`
 }
 
@@ -54,6 +55,10 @@ func newCluster(r report.Report) cluster {
 	if !r.EvaluatedAt.IsZero() {
 		evaluatedAt := r.EvaluatedAt.UTC()
 		c.EvaluatedAt = &evaluatedAt
+	}
+	if r.RateWindow > 0 {
+		seconds := r.RateWindow.Seconds()
+		c.RateWindow = &seconds
 	}
 
 	for _, p := range r.Problems {

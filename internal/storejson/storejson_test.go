@@ -130,7 +130,9 @@ func TestDocumentParts(t *testing.T) {
 		{
 			name:    "nothing evaluated",
 			reports: []report.Report{{Cluster: "prod"}},
-			want:    []string{`"upstream_up":false`, `"evaluated_at":null,"problems":[]}],"stores":[]}`},
+			want: []string{
+				`"upstream_up":false`, `"evaluated_at":null,"rate_window_seconds":null,"problems":[]}],"stores":[]}`,
+			},
 		},
 		{
 			name:    "custom gauges, one of them absent",
@@ -145,6 +147,13 @@ func TestDocumentParts(t *testing.T) {
 				`"metrics":{"operator_store_address":1,"operator_store_latency_p99_ms":2,"operator_store_metrics":3}}`,
 			},
 			without: []string{`"address":1`, `"latency_p99_ms":2`, `"metrics":3`},
+		},
+		{
+			name: "store that is not monitored",
+			reports: []report.Report{
+				reporttest.Report("prod", reporttest.Store("1", "a", map[string]float64{gauge.Monitored: 0})),
+			},
+			want: []string{`"up":null`, `"monitored":0`},
 		},
 		{
 			name:    "milliseconds too large for a number",

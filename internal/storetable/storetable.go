@@ -118,7 +118,7 @@ func newRow(w Writer, r *report.Report, s report.Store, gauges []string, now tim
 // highlight returns the style of a value that may need attention.
 func highlight(name string, v float64) style {
 	switch {
-	case name == gauge.Up && v != 1:
+	case (name == gauge.Up || name == gauge.Monitored) && v != 1:
 		return red
 	case name == gauge.DiskFill && v > display.DiskFillCritical:
 		return red

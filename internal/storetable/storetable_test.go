@@ -87,7 +87,7 @@ prod      1  tikv-0:20160    up   12.5ms  3.0GiB  81.2%
 prod     10  tikv-1:20160  down        -       -      -
 prod         tikv-2:20160     -        -       -      -
 
-- up is absent for 1 store of cluster "prod": no up sample, although upstream has recent series of the store
+- up is absent for 1 store of cluster "prod": upstream has no up sample of the store
 - latency p99 is absent for 1 store of cluster "prod": the store is down
 - latency p99 is absent for 1 store of cluster "prod": no request in the rate window
 - disk used is absent for 1 store of cluster "prod": the store is down
@@ -112,7 +112,7 @@ a         1  tikv-0:20160  up   12.5ms  3.0GiB  81.2%        -
 b         1  x              -        -       -      -      120
 b         2  y             up   12.5ms  3.0GiB  81.2%        -
 
-- up is absent for 1 store of cluster "b": no up sample, although upstream has recent series of the store
+- up is absent for 1 store of cluster "b": upstream has no up sample of the store
 - latency p99 is absent for 1 store of cluster "b": no request in the rate window
 - disk used is absent for 1 store of cluster "b": no series (TiKV before 5.4)
 - disk fill is absent for 1 store of cluster "b": available or total bytes are absent, or total is not above 0
@@ -168,6 +168,8 @@ func TestWriteTableColors(t *testing.T) {
 	store := func(up, fill float64) report.Store {
 		return reporttest.StoreWith(gauges, "1", "a", map[string]float64{gauge.Up: up, gauge.DiskFill: fill})
 	}
+	monitored := reporttest.Gauges(gauge.Monitored)
+	notMonitored := reporttest.StoreWith(monitored, "1", "a", map[string]float64{gauge.Monitored: 0})
 	problem := newReport("prod", gauges)
 	problem.Problems = []report.Problem{{Kind: report.ProblemNoTargets, Cluster: "prod"}}
 
@@ -177,6 +179,10 @@ func TestWriteTableColors(t *testing.T) {
 		want   []string
 	}{
 		{name: "down", report: newReport("prod", gauges, store(0, 0)), want: []string{"\x1b[31mdown\x1b[0m"}},
+		{
+			name: "not monitored", report: newReport("prod", monitored, notMonitored),
+			want: []string{"\x1b[31mno\x1b[0m"},
+		},
 		{
 			name: "disk at the first threshold", report: newReport("prod", gauges, store(1, 0.8)),
 			want: []string{"  80.0%\n"},

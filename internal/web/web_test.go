@@ -97,7 +97,7 @@ func (h *harness) intercept(w http.ResponseWriter, r *http.Request, query string
 		h.timeout.Store(int64(seconds * float64(time.Second)))
 
 		return false
-	case strings.HasPrefix(query, "up{"):
+	case strings.HasPrefix(query, "up{") && !strings.HasSuffix(query, "]"): // Not the raw samples for the discovery.
 		if h.gate != nil {
 			h.waiting <- struct{}{}
 			<-h.gate
