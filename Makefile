@@ -103,7 +103,7 @@ release: $(BIN)/cyclonedx-gomod ## Build tarballs of the commit for all platform
 	@cat .tarballs/sha256sums.txt
 
 tools: $(BIN)/prometheus $(BIN)/promtool $(BIN)/golangci-lint $(BIN)/actionlint $(BIN)/prometheus-old $(BIN)/victoria-metrics \
-	$(BIN)/markdownlint/.installed $(BIN)/vale \
+	$(BIN)/thanos $(BIN)/cortex $(BIN)/markdownlint/.installed $(BIN)/vale \
 	$(BIN)/browser/.installed $(BIN)/browser/chromium ## Install what the tests and linters need into .bin.
 
 # Filters the output of go install -v: shows the number of steps after every hundred packages, and

@@ -37,8 +37,8 @@ clusters:
 			name: "table",
 			args: []string{"--upstream.url=" + upstream.URL},
 			want: []string{
-				`(?m)^CLUSTER +ID +ADDRESS +UP +QPS `,
-				`(?m)^default +a:20180 +up +[0-9.]+k? +[0-9.]+k? `,
+				`(?m)^CLUSTER +ID +ADDRESS +UP +MONITORED +QPS `,
+				`(?m)^default +a:20180 +up +yes +[0-9.]+k? +[0-9.]+k? `,
 				`(?m)^default +b:20180 +up .* - `,
 				`(?m)^- disk used is absent for 1 store of cluster "default": no series \(TiKV before 5\.4\)$`,
 				`(?m)^2 stores of 1 cluster, all queries succeeded$`,

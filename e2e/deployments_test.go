@@ -253,8 +253,8 @@ func labelsOf(series string) map[string]string {
 	return labels
 }
 
-// waitForStores waits until the page has exactly the wanted stores, "ID ADDRESS UP" each. With
-// keeps, every page until then must have that store.
+// waitForStores waits until the page has exactly the wanted stores, "ID ADDRESS MONITORED" each.
+// With keeps, every page until then must have that store. No page may have a store that is down.
 func (f *changingFleet) waitForStores(t *testing.T, what, keeps string, want ...string) {
 	t.Helper()
 
@@ -265,9 +265,11 @@ func (f *changingFleet) waitForStores(t *testing.T, what, keeps string, want ...
 		}
 
 		var got []string
-		for series, up := range p.with("operator_store_up{") {
+		requireNoneDown(t, p)
+
+		for series, monitored := range p.with("operator_store_monitored{") {
 			l := labelsOf(series)
-			got = append(got, fmt.Sprintf("%s %s %g", l["store_id"], l["address"], up))
+			got = append(got, fmt.Sprintf("%s %s %g", l["store_id"], l["address"], monitored))
 		}
 		slices.Sort(got)
 		if keeps != "" && !slices.Contains(got, keeps) {
@@ -316,14 +318,18 @@ func TestChangingStores(t *testing.T) {
 	f.waitForStores(t, "a removed store", steady, steady, there, replacement)
 
 	// An upstream that scrapes no store has no up of any store. That is a response too: the stores
-	// are down. One job must stay, because Prometheus does not mark the series of a removed job as
-	// stale.
+	// are not monitored. One job must stay, because Prometheus does not mark the series of a
+	// removed job as stale.
 	f.targets = map[string]stack.Target{"other": {Job: "tikv", Instance: "other", Address: f.pages, Path: "/pd"}}
 	f.reload(t)
-	until(t, "the stores to be down", func(ctx context.Context) (bool, error) {
+	until(t, "the stores not to be monitored", func(ctx context.Context) (bool, error) {
 		p, err := tryScrape(ctx, f.exporter.URL+"/metrics", 5*time.Second)
-		up, ok := p[`operator_store_up{address="steady:20160", cluster="c", store_id="1"}`]
-		return ok && up == 0 && p[`operator_store_exporter_upstream_up{cluster="c"}`] == 1, err
+		if err != nil {
+			return false, err
+		}
+		requireNoneDown(t, p)
+		monitored, ok := p[`operator_store_monitored{address="steady:20160", cluster="c", store_id="1"}`]
+		return ok && monitored == 0 && p[`operator_store_exporter_upstream_up{cluster="c"}`] == 1, nil
 	})
 	f.waitForStores(t, "no store after the lookback", "")
 }

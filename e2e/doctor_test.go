@@ -179,15 +179,15 @@ func doctorCases(t *testing.T) []doctorCase {
 			name:   "rate window of one scrape",
 			config: cluster(upstream.URL, "  rate_window: 1s\n"),
 			want: `FAIL  rate_window .*TiKV is scraped every 1s, ` +
-				`so a rate_window of 1s contains one sample: set it to 4s`,
-			fixed: cluster(upstream.URL, "  rate_window: 4s\n"),
+				`so a rate_window of 1s contains one sample: remove rate_window, so that it is automatic \(1m\)`,
+			fixed: good,
 		},
 		{
 			name:   "rate window of two scrapes",
 			config: cluster(upstream.URL, "  rate_window: 3s\n"),
 			warns:  true,
-			want:   `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: set it to 4s`,
-			fixed:  cluster(upstream.URL, "  rate_window: 4s\n"),
+			want:   `warn  rate_window .*TiKV is scraped every 1s, .* rate_window of 3s .*: remove rate_window`,
+			fixed:  good,
 		},
 		{
 			name:   "range of one scrape in a custom gauge",

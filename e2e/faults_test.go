@@ -175,9 +175,9 @@ var responseFaults = []responseFault{
 		name:  "422 with an error",
 		query: "storage_commands",
 		respond: respondWith(http.StatusUnprocessableEntity,
-			`{"status":"error","errorType":"execution","error":"too many samples"}`),
+			`{"status":"error","errorType":"execution","error":"found duplicate series"}`),
 		reason: "query",
-		err:    "too many samples",
+		err:    "found duplicate series",
 	},
 	{
 		name:    "429 with Retry-After",
@@ -315,7 +315,7 @@ var bodyFaults = []bodyFault{
 		name:   "partial response",
 		query:  "cpu_seconds",
 		change: addField(`"isPartial":true`),
-		reason: "response",
+		reason: "partial",
 		err:    "isPartial",
 	},
 }
@@ -492,11 +492,6 @@ var harmlessPeculiarities = []harmless{
 	{
 		name:   "405 for POST",
 		change: change{respond: refusePOST},
-	},
-	{
-		name:   "partial response that partial_response allows",
-		config: "partial_response: true",
-		change: change{query: "cpu_seconds", body: addField(`"isPartial":true`)},
 	},
 	{
 		name:   "warning that is a PromQL annotation",

@@ -58,7 +58,7 @@ var fleetStores = []fleetStore{
 	},
 	{
 		id: 11, host: "stopped", version: simulator.V7, fault: (*simulator.Store).Stop,
-		absent: truth.Select(func(g truth.Gauge) bool { return g.Name != "operator_store_up" }),
+		absent: truth.Select(func(g truth.Gauge) bool { return g.Query != "up" }),
 	},
 	{
 		id: 12, host: "no-capacity", version: simulator.V7, fault: (*simulator.Store).DropCapacity,
@@ -74,7 +74,7 @@ type upstreamKind struct {
 	name   string
 	binary string
 	start  func(
-		ctx context.Context, name, binary, dir string, interval time.Duration, targets []stack.Target,
+		ctx context.Context, name, binary, dir string, interval time.Duration, targets []stack.Target, flags ...string,
 	) (*stack.Process, error)
 
 	keepsWhenStopped string  // A gauge that a stopped store keeps.
@@ -163,9 +163,10 @@ clusters:
 			hint: "^set its instance, or ",
 		})
 	})
-	t.Run("a store that upstream does not know is down", func(t *testing.T) {
-		if of := gauges.of("configured", "unknown:20160"); len(of) != 1 || of["operator_store_up"] != 0 {
-			t.Errorf("the store has %v, want only operator_store_up with 0", of)
+	t.Run("a store that upstream does not know is not monitored", func(t *testing.T) {
+		of := gauges.of("configured", "unknown:20160")
+		if monitored, ok := of["operator_store_monitored"]; len(of) != 1 || !ok || monitored != 0 {
+			t.Errorf("the store has %v, want only operator_store_monitored with 0", of)
 		}
 	})
 	t.Run("without configured stores, targets are stores", func(t *testing.T) { requireDiscovered(t, gauges) })

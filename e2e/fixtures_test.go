@@ -97,6 +97,26 @@ func (f *fleet) wait(t *testing.T) {
 	waitForRates(t, f.URL, f.stores)
 }
 
+// defaultScrapeInterval is the interval at which a Prometheus with a configuration scrapes.
+const defaultScrapeInterval = 2 * time.Second
+
+// startConfigured starts a Prometheus with a configuration that lacks the targets.
+func (f *fleet) startConfigured(t *testing.T, config stack.Config, flags ...string) {
+	t.Helper()
+
+	config.Targets = f.targets
+	if config.Interval == 0 {
+		config.Interval = defaultScrapeInterval
+	}
+	var err error
+	f.Process, err = stack.ConfiguredPrometheus(t.Context(), "upstream", prometheusBinary, f.dir, config, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := f.Process
+	t.Cleanup(func() { _ = p.Kill() })
+}
+
 // start launches a Prometheus and waits until it has rates of all stores.
 func (f *fleet) start(t *testing.T, interval time.Duration) {
 	t.Helper()
@@ -129,11 +149,19 @@ func waitForRates(t *testing.T, upstream string, stores int) {
 func startFleet(t *testing.T, n int) *fleet {
 	t.Helper()
 
+	f := newFleetOf(t, n)
+	f.start(t, 2*time.Second)
+	return f
+}
+
+// newFleetOf returns a fleet of small stores, tikv-0 to tikv-(n-1), without a Prometheus.
+func newFleetOf(t *testing.T, n int) *fleet {
+	t.Helper()
+
 	f := newFleet(t)
 	for i := range n {
 		f.add(fmt.Sprintf("tikv-%d", i), simulator.Small)
 	}
-	f.start(t, 2*time.Second)
 	return f
 }
 

@@ -35,6 +35,8 @@ const (
 	prometheusBinary      = root + "/.bin/prometheus"
 	oldPrometheusBinary   = root + "/.bin/prometheus-old"
 	victoriaMetricsBinary = root + "/.bin/victoria-metrics"
+	thanosBinary          = root + "/.bin/thanos"
+	cortexBinary          = root + "/.bin/cortex"
 	promtoolBinary        = root + "/.bin/promtool"
 	actionlintBinary      = root + "/.bin/actionlint"
 	browserTools          = root + "/.bin/browser"

@@ -150,6 +150,7 @@ func TestMetricsDocument(t *testing.T) {
 		"operator_store_exporter_evaluation_timestamp_seconds": true,
 		"operator_store_exporter_stores_timestamp_seconds":     true,
 		"operator_store_exporter_stores":                       true,
+		"operator_store_exporter_rate_window_seconds":          true,
 	}
 	for series := range exporter.scrape(t).with("operator_store_exporter_") {
 		name, _, _ := strings.Cut(series, "{")

@@ -22,19 +22,26 @@ type Verdict struct {
 	Clusters []string
 	Present  int      // Gauges that are there and right.
 	Absent   int      // Gauges that are absent because a query failed.
+	Down     int      // Stores that are down.
+	Vanished int      // Stores that are not monitored.
 	Wrong    []string // Gauges that differ from the oracle, or are absent for no reason.
 }
 
-// cluster is the part of a page that is about one cluster.
+// cluster is what a page has of a cluster.
 type cluster struct {
 	evaluated time.Time
 	success   map[string]bool               // By query.
 	stores    map[string]map[string]float64 // The gauges of each store, by ID and address.
 }
 
-// Check compares a metrics page with the oracle. Expected is the number of stores of each cluster,
-// which are the first ones of the oracle. The error is that of a malformed page.
+// Check holds a metrics page against an oracle whose stores are always healthy.
 func Check(page io.Reader, expected map[string]int) (Verdict, error) {
+	return Oracle{}.Check(page, expected)
+}
+
+// Check holds a metrics page against the oracle. Expected is the number of stores of each cluster,
+// which are the first ones of the oracle. The error is that of a malformed page.
+func (o Oracle) Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(page)
 	if err != nil {
@@ -58,7 +65,7 @@ func Check(page io.Reader, expected map[string]int) (Verdict, error) {
 	verdict := Verdict{}
 	for name, c := range clusters {
 		verdict.Clusters = append(verdict.Clusters, name)
-		c.check(&verdict, name, expected[name])
+		c.check(&verdict, o, name, expected[name])
 	}
 	slices.Sort(verdict.Clusters)
 
@@ -90,7 +97,7 @@ func (c *cluster) add(name string, labels map[string]string, v float64) {
 }
 
 // check adds the gauges of a cluster to a verdict.
-func (c *cluster) check(v *Verdict, name string, stores int) {
+func (c *cluster) check(v *Verdict, o Oracle, name string, stores int) {
 	if len(c.stores) > 0 && c.evaluated.IsZero() {
 		v.Wrong = append(v.Wrong, name+" has gauges but no evaluation time")
 		return
@@ -103,25 +110,65 @@ func (c *cluster) check(v *Verdict, name string, stores int) {
 		key := ID(i) + " " + Address(i)
 		got := c.stores[key]
 		delete(c.stores, key)
-
-		for gauge, want := range Gauges(i, c.evaluated) {
-			value, ok := got[gauge]
-			switch {
-			case !ok && c.explainsAbsence(gauge):
-				v.Absent++
-			case !ok:
-				wrong("%s of %s is absent, though its query succeeded", gauge, key)
-			case math.Abs(value-want) > 1e-9*math.Abs(want):
-				wrong("%s of %s is %v, want %v", gauge, key, value, want)
-			default:
-				v.Present++
-			}
+		want := o.gauges(i, c.evaluated)
+		if o.mayBeUnknown(i, c.evaluated) && got == nil {
+			v.Absent += len(want)
+			continue
 		}
+		c.checkStore(v, wrong, key, got, want)
 	}
 
 	for key := range c.stores {
 		wrong("the store %q does not exist", strings.TrimSpace(key))
 	}
+}
+
+// checkStore adds the gauges of a store to a verdict.
+func (c *cluster) checkStore(
+	v *Verdict, wrong func(format string, args ...any), key string, got, wanted map[string]float64,
+) {
+	for gauge, want := range wanted {
+		value, ok := got[gauge]
+		switch {
+		case !ok && c.explainsAbsence(gauge):
+			v.Absent++
+		case !ok:
+			wrong("%s of %s is absent, though its query succeeded", gauge, key)
+		case math.Abs(value-want) > 1e-9*math.Abs(want):
+			wrong("%s of %s is %v, want %v", gauge, key, value, want)
+		default:
+			v.Present++
+		}
+	}
+
+	for gauge, value := range got {
+		if _, ok := wanted[gauge]; !ok {
+			wrong("%s of %s is %v, want it absent", gauge, key, value)
+		}
+	}
+
+	up, ok := got["operator_store_up"]
+	if ok && up == 0 {
+		v.Down++
+	}
+	if monitored, ok := got["operator_store_monitored"]; ok && monitored == 0 {
+		v.Vanished++
+	}
+}
+
+// unknownFor is how long a store can be unknown that was not there when the exporter discovered the
+// stores of a new cluster. Until then, discovery fails time and again in the soak.
+const unknownFor = time.Minute
+
+// mayBeUnknown reports whether the exporter need not know a store at a time, because the store was
+// not there shortly before.
+func (o Oracle) mayBeUnknown(store int, at time.Time) bool {
+	for t := at; t.After(at.Add(-unknownFor)); t = t.Add(-time.Second) {
+		if o.condition(store, t.UnixMilli()) != Healthy {
+			return true
+		}
+	}
+	return false
 }
 
 // explainsAbsence reports whether the failure of a query is the reason why a gauge is absent: of

@@ -22,6 +22,27 @@ import (
 type Oracle struct {
 	Stores int
 	Frozen time.Time // If set, the time of every response.
+
+	// Condition is the condition of each store at each time; nil if all stores are always healthy.
+	Condition func(store int, at time.Time) Condition
+}
+
+// Condition is the condition of a store, as far as the upstream knows.
+type Condition int
+
+// The conditions.
+const (
+	Healthy  Condition = iota
+	Down               // The upstream fails to scrape the store: its only series is up, which is 0.
+	Vanished           // The upstream has no series of the store.
+)
+
+// condition returns the condition of a store at a time.
+func (o Oracle) condition(store int, ms int64) Condition {
+	if o.Condition == nil {
+		return Healthy
+	}
+	return o.Condition(store, time.UnixMilli(ms))
 }
 
 // Address returns the address of a store, as PD has it.
@@ -111,6 +132,7 @@ func Gauges(store int, at time.Time) map[string]float64 {
 
 	gauges := map[string]float64{
 		"operator_store_up":                            1,
+		"operator_store_monitored":                     1,
 		"operator_store_qps":                           number(commands, store, ms),
 		"operator_store_grpc_qps":                      1000,
 		"operator_store_latency_p95_seconds":           p95(firstGRPCBound, store, ms),
@@ -132,6 +154,19 @@ func Gauges(store int, at time.Time) map[string]float64 {
 	}
 
 	return gauges
+}
+
+// gauges returns the gauges that the exporter must expose for a store in its condition at an
+// evaluation time.
+func (o Oracle) gauges(store int, at time.Time) map[string]float64 {
+	switch o.condition(store, at.UnixMilli()) {
+	case Down:
+		return map[string]float64{"operator_store_up": 0, "operator_store_monitored": 1}
+	case Vanished:
+		return map[string]float64{"operator_store_monitored": 0}
+	default:
+		return Gauges(store, at)
+	}
 }
 
 // series is a series of a query's result.
@@ -220,6 +255,24 @@ func seriesOf(metric string, timestamps bool, store int, ms int64) []series {
 	}
 }
 
+// seriesOf is the function of the same name for a store in its condition. PD has series of every
+// store.
+func (o Oracle) seriesOf(metric string, timestamps bool, store int, ms int64) []series {
+	all := seriesOf(metric, timestamps, store, ms)
+	condition := o.condition(store, ms)
+	switch {
+	case condition == Healthy || metric == "pd_scheduler_store_status":
+		return all
+	case condition == Down && metric == "up":
+		for i := range all {
+			all[i].value = 0
+		}
+		return all
+	default:
+		return nil
+	}
+}
+
 // evaluate returns the series that the selectors of an expression select, with the labels that the
 // expression groups by.
 func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
@@ -241,7 +294,7 @@ func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 		}
 
 		for store := range o.Stores {
-			for _, s := range seriesOf(selector.Name, timestamps, store, ms) {
+			for _, s := range o.seriesOf(selector.Name, timestamps, store, ms) {
 				if s.matches(selector) {
 					result = append(result, s.groupedBy(grouping))
 				}
@@ -259,7 +312,7 @@ func (o Oracle) evaluate(expression string, ms int64) ([]series, error) {
 // ServeHTTP implements http.Handler.
 func (o Oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	if at, err := strconv.ParseFloat(r.FormValue("time"), 64); err == nil {
+	if at, err := strconv.ParseFloat(r.FormValue("time")+r.FormValue("end"), 64); err == nil {
 		now = time.UnixMilli(int64(at*1000 + 0.5))
 	}
 	if !o.Frozen.IsZero() {
@@ -283,6 +336,9 @@ func (o Oracle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	data := map[string]any{"resultType": "vector", "result": vector(result, now)}
+	if within, ok := rangeOf(r.FormValue("query")); ok {
+		data = map[string]any{"resultType": "matrix", "result": matrix(result, within, now)}
+	}
 	respond(w, map[string]any{"status": "success", "data": data})
 }
 
@@ -304,6 +360,37 @@ func vector(result []series, now time.Time) []map[string]any {
 		samples = append(samples, map[string]any{"metric": s.metric, "value": value})
 	}
 	return samples
+}
+
+// rangeOf returns the range of an expression that is a range vector.
+func rangeOf(expression string) (within time.Duration, ok bool) {
+	root, err := parser.NewParser(parser.Options{}).ParseExpr(expression)
+	if err != nil {
+		return 0, false
+	}
+	selector, ok := root.(*parser.MatrixSelector)
+	if !ok {
+		return 0, false
+	}
+	return selector.Range, true
+}
+
+// scrapeInterval is the distance between the samples of a series.
+const scrapeInterval = 15 * time.Second
+
+// matrix returns the result of an instant query for a range vector: what each series is at the
+// given time, at all times.
+func matrix(result []series, within time.Duration, now time.Time) []map[string]any {
+	all := []map[string]any{}
+	for _, s := range result {
+		var values [][]any
+		for at := now.Truncate(scrapeInterval); at.After(now.Add(-within)); at = at.Add(-scrapeInterval) {
+			values = append(values, []any{float64(at.UnixMilli()) / 1000, strconv.FormatFloat(s.value, 'g', -1, 64)})
+		}
+		slices.Reverse(values)
+		all = append(all, map[string]any{"metric": s.metric, "values": values})
+	}
+	return all
 }
 
 func respond(w http.ResponseWriter, body map[string]any) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -60,15 +61,21 @@ type soak struct {
 	exporter         string
 	seed             uint64
 
-	url    string           // Of the exporter.
+	url    string // Of the exporter.
+	oracle oracle.Oracle
 	proxy  *toxiproxy.Proxy // Between the exporter and the oracle.
 	broken atomic.Value     // How the oracle responds: one of the faults, or "" if it is healthy.
+
+	// Between these times, stores vanish and return.
+	disturbedFrom, disturbedUntil atomic.Int64 // Unix times in ms.
 
 	mu       sync.Mutex
 	scrapes  int
 	complete int // Pages with every gauge.
 	present  int // Gauges that were there and right.
 	absent   int // Gauges that were absent because a query failed.
+	down     int // Stores that were down, as upstream reported.
+	vanished int // Stores that upstream did not know.
 	failed   []string
 	wrong    []string
 	slowest  time.Duration
@@ -159,6 +166,10 @@ func (s *soak) run(ctx context.Context) error {
 func (s *soak) disturb(ctx context.Context, exporter *stack.Process, file string) {
 	ctx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
+	// In the future, because upstream has responded for the present.
+	s.disturbedFrom.Store(time.Now().Add(time.Second).UnixMilli())
+	s.disturbedUntil.Store(math.MaxInt64)
+	defer func() { s.disturbedUntil.Store(time.Now().UnixMilli()) }()
 
 	var all sync.WaitGroup
 	for i := range s.scrapers {
@@ -172,7 +183,7 @@ func (s *soak) disturb(ctx context.Context, exporter *stack.Process, file string
 // startUpstream starts the oracle with toxiproxy in front of it.
 func (s *soak) startUpstream(ctx context.Context) (io.Closer, error) {
 	s.broken.Store("")
-	healthy := oracle.Oracle{Stores: s.stores}
+	s.oracle = oracle.Oracle{Stores: s.stores, Condition: s.condition}
 	respond := func(w http.ResponseWriter, r *http.Request) {
 		fault := s.broken.Load()
 		switch {
@@ -181,7 +192,7 @@ func (s *soak) startUpstream(ctx context.Context) (io.Closer, error) {
 		case fault == faultNotJSON:
 			fmt.Fprint(w, "<html>log in</html>")
 		default:
-			healthy.ServeHTTP(w, r)
+			s.oracle.ServeHTTP(w, r)
 		}
 	}
 
@@ -197,6 +208,24 @@ func (s *soak) startUpstream(ctx context.Context) (io.Closer, error) {
 	s.proxy = toxiproxy.NewProxy(proxies, "upstream", "127.0.0.1:0", listener.Addr().String())
 
 	return server, s.proxy.Start()
+}
+
+// condition returns the condition of a store at a time. Every tenth store vanishes, and is down for
+// a while, once in 40 seconds.
+func (s *soak) condition(store int, at time.Time) oracle.Condition {
+	ms := at.UnixMilli()
+	if store%10 != 3 || ms < s.disturbedFrom.Load() || ms > s.disturbedUntil.Load() {
+		return oracle.Healthy
+	}
+
+	switch second := (at.Unix() + int64(store)) % 40; {
+	case second < 10:
+		return oracle.Vanished
+	case second >= 20 && second < 25:
+		return oracle.Down
+	default:
+		return oracle.Healthy
+	}
 }
 
 // configure replaces the configuration by another one.
@@ -226,7 +255,7 @@ func (s *soak) page(ctx context.Context, timeout time.Duration) (oracle.Verdict,
 	if err != nil {
 		return oracle.Verdict{}, duration, err
 	}
-	verdict, err := oracle.Check(bytes.NewReader(body), map[string]int{"a": s.stores, "b": s.stores, "c": s.stores})
+	verdict, err := s.oracle.Check(bytes.NewReader(body), map[string]int{"a": s.stores, "b": s.stores, "c": s.stores})
 	return verdict, duration, err
 }
 
@@ -274,6 +303,8 @@ func (s *soak) record(verdict oracle.Verdict, duration, timeout time.Duration, e
 	s.scrapes++
 	s.present += verdict.Present
 	s.absent += verdict.Absent
+	s.down += verdict.Down
+	s.vanished += verdict.Vanished
 
 	s.wrong = append(s.wrong, verdict.Wrong...)
 	s.slowest = max(s.slowest, duration)
@@ -387,6 +418,8 @@ func (s *soak) report(start, end map[string]float64) error {
 		{"… that failed or timed out", len(s.failed)},
 		{"gauges checked", s.present},
 		{"gauges absent because a query failed", s.absent},
+		{"stores down, as upstream reported", s.down},
+		{"stores not monitored", s.vanished},
 		{"wrong answers", len(s.wrong)},
 		{"slowest scrape", s.slowest.Round(time.Millisecond)},
 		{"faults", s.faults},
@@ -405,6 +438,9 @@ func (s *soak) report(start, end map[string]float64) error {
 		for _, l := range list[:min(len(list), 10)] {
 			errs = append(errs, errors.New(l))
 		}
+	}
+	if s.down == 0 || s.vanished == 0 {
+		errs = append(errs, errors.New("no store was down, or none vanished"))
 	}
 
 	return errors.Join(errs...)

@@ -154,43 +154,22 @@ func (t *tail) String() string {
 	return string(bytes.Join(t.lines, []byte("\n")))
 }
 
-// Target is a target that a Prometheus scrapes.
-type Target struct {
-	Job, Instance string
-	Address       string // host:port
-	Path          string
-	Labels        map[string]string
-}
-
-// Prometheus starts binary, a Prometheus, with its data under dir. It scrapes targets every
-// interval.
-func Prometheus(
-	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target,
-) (*Process, error) {
-	if err := prepare(binary, dir, interval, targets); err != nil {
-		return nil, err
-	}
-
-	return Start(ctx, name, exec.CommandContext(ctx, binary,
-		"--config.file="+filepath.Join(dir, configFile), "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address=127.0.0.1:0"))
-}
-
 // VictoriaMetrics starts binary, a VictoriaMetrics, with its data under dir. It scrapes targets
 // every interval.
 func VictoriaMetrics(
-	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target,
+	ctx context.Context, name, binary, dir string, interval time.Duration, targets []Target, flags ...string,
 ) (*Process, error) {
-	if err := prepare(binary, dir, interval, targets); err != nil {
+	if err := prepare(binary, dir, Config{Interval: interval, Targets: targets}); err != nil {
 		return nil, err
 	}
 	address, err := FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := launch(name, exec.CommandContext(ctx, binary,
-		"-promscrape.config="+filepath.Join(dir, configFile), "-storageDataPath="+filepath.Join(dir, "data"),
-		"-httpListenAddr="+address, "-search.latencyOffset=1s", "-retentionPeriod=1d"))
+	p, _, err := launch(name, exec.CommandContext(ctx, binary, append([]string{
+		"-promscrape.config=" + filepath.Join(dir, configFile), "-storageDataPath=" + filepath.Join(dir, dataDir),
+		"-httpListenAddr=" + address, "-search.latencyOffset=1s", "-retentionPeriod=1d",
+	}, flags...)...))
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +179,7 @@ func VictoriaMetrics(
 		_ = p.Kill()
 		return nil, err
 	}
+
 	return p, nil
 }
 
@@ -240,76 +220,33 @@ func FreeAddress(ctx context.Context) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-func prepare(binary, dir string, interval time.Duration, targets []Target) error {
-	if _, err := os.Stat(binary); err != nil {
-		return fmt.Errorf("%s is missing: run `make tools` in the root of the repository", binary)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return Retarget(dir, interval, targets)
-}
-
-const configFile = "prometheus.yml"
-
-// Retarget rewrites the configuration of the Prometheus that has its data under dir. On SIGHUP,
-// Prometheus reads it.
-func Retarget(dir string, interval time.Duration, targets []Target) error {
-	return os.WriteFile(filepath.Join(dir, configFile), scrapeConfig(interval, targets), 0o644)
-}
-
-func scrapeConfig(interval time.Duration, targets []Target) []byte {
-	byJob := map[string][]Target{}
-	var jobs []string
-	for _, t := range targets {
-		if byJob[t.Job] == nil {
-			jobs = append(jobs, t.Job)
-		}
-		byJob[t.Job] = append(byJob[t.Job], t)
-	}
-
-	var b bytes.Buffer
-	ms := interval.Milliseconds()
-	fmt.Fprintf(&b, "global: {scrape_interval: %dms, scrape_timeout: %dms}\nscrape_configs:\n", ms, ms)
-
-	for _, job := range jobs {
-		fmt.Fprintf(&b, "- job_name: %q\n  static_configs:\n", job)
-
-		for _, t := range byJob[job] {
-			t.write(&b)
-		}
-	}
-
-	return b.Bytes()
-}
-
-// write writes a target as an element of static_configs.
-func (t Target) write(b *bytes.Buffer) {
-	fmt.Fprintf(b, "  - targets: [%q]\n    labels: {__metrics_path__: %q", t.Address, t.Path)
-	if t.Instance != "" {
-		fmt.Fprintf(b, ", instance: %q", t.Instance)
-	}
-
-	for name, value := range t.Labels {
-		fmt.Fprintf(b, ", %s: %q", name, value)
-	}
-	b.WriteString("}\n")
-}
-
-// Until calls done again and again, with growing delays, until it returns true. If ctx ends
-// before that, the error contains the last error of done.
+// Until calls done again and again until it returns true. If ctx ends before that, the error
+// contains the last error of done.
 func Until(ctx context.Context, what string, done func(context.Context) (bool, error)) error {
-	const minDelay, maxDelay = 20 * time.Millisecond, 250 * time.Millisecond
-	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
+	return UntilEvery(ctx, 50*time.Millisecond, what, done)
+}
+
+// UntilEvery is Until with a time between two calls, for what takes long.
+func UntilEvery(
+	ctx context.Context, pause time.Duration, what string, done func(context.Context) (bool, error),
+) error {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+
+	var last error
+	for {
 		ok, err := done(ctx)
 		if ok {
 			return nil
 		}
+		if ctx.Err() == nil { // Otherwise, the error may only be that of ctx.
+			last = err
+		}
 
 		select {
-		case <-time.After(delay):
+		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w", what, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("wait for %s: %w", what, errors.Join(ctx.Err(), last))
 		}
 	}
 }

@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/operator-store/operator_store_exporter/internal/gauge"
 )
@@ -25,8 +27,11 @@ type Gauge struct {
 	Query string
 
 	// Expr is the PromQL expression by which a person would query the gauge for one store. $target
-	// stands for the matchers of the store's target.
+	// stands for the matchers of the store's target, and the rate window is 10s.
 	Expr string
+
+	// Native is the expression for an upstream that has native histograms only, if it differs.
+	Native string
 
 	// The gauge is absent for a TiKV 4.0, for a TiKV without requests, or for a TiKV that exports
 	// no capacity.
@@ -41,20 +46,27 @@ var Gauges = []Gauge{
 		Expr:  `up{$target}`,
 	},
 	{
+		Name:  "operator_store_monitored",
+		Query: "up",
+		Expr:  `group(up{$target}) or vector(0)`,
+	},
+	{
 		Name:  "operator_store_qps",
 		Query: "storage_commands",
 		Expr:  `sum(rate(tikv_storage_command_total{$target}[10s]))`,
 	},
 	{
-		Name:  "operator_store_grpc_qps",
-		Query: "grpc_duration",
-		Expr:  `sum(rate(tikv_grpc_msg_duration_seconds_bucket{le="+Inf",$target}[10s]))`,
+		Name:   "operator_store_grpc_qps",
+		Query:  "grpc_duration",
+		Expr:   `sum(rate(tikv_grpc_msg_duration_seconds_bucket{le="+Inf",$target}[10s]))`,
+		Native: `histogram_count(sum(rate(tikv_grpc_msg_duration_seconds{$target}[10s])))`,
 	},
 	{
 		Name:  "operator_store_latency_p95_seconds",
 		Query: "grpc_duration",
 		Expr: `histogram_quantile(0.95, ` +
 			`sum by (le) (rate(tikv_grpc_msg_duration_seconds_bucket{$target}[10s])))`,
+		Native:     `histogram_quantile(0.95, sum(rate(tikv_grpc_msg_duration_seconds{$target}[10s])))`,
 		AbsentIdle: true,
 	},
 	{
@@ -62,6 +74,7 @@ var Gauges = []Gauge{
 		Query: "grpc_duration",
 		Expr: `histogram_quantile(0.99, ` +
 			`sum by (le) (rate(tikv_grpc_msg_duration_seconds_bucket{$target}[10s])))`,
+		Native:     `histogram_quantile(0.99, sum(rate(tikv_grpc_msg_duration_seconds{$target}[10s])))`,
 		AbsentIdle: true,
 	},
 	{
@@ -111,6 +124,7 @@ var Gauges = []Gauge{
 		Name:       "operator_store_raft_lag",
 		Query:      "raft_log_lag",
 		Expr:       `histogram_quantile(0.99, sum by (le) (rate(tikv_raftstore_log_lag_bucket{$target}[10s])))`,
+		Native:     `histogram_quantile(0.99, sum(rate(tikv_raftstore_log_lag{$target}[10s])))`,
 		AbsentIdle: true,
 	},
 	{
@@ -121,6 +135,17 @@ var Gauges = []Gauge{
 }
 
 var endOfGauges = previousLine()
+
+// For returns the expression for the target with the given matchers and rate window. Native says
+// whether upstream has native histograms only.
+func (g Gauge) For(matchers string, rateWindow time.Duration, native bool) string {
+	expression := g.Expr
+	if native && g.Native != "" {
+		expression = g.Native
+	}
+	window := strconv.FormatInt(int64(rateWindow.Seconds()), 10) + "s"
+	return strings.NewReplacer("$target", matchers, "[10s]", "["+window+"]").Replace(expression)
+}
 
 // Query is a query that the exporter sends to an upstream.
 type Query struct {
@@ -223,6 +248,11 @@ func Check() error {
 		}
 		if !strings.Contains(g.Expr, "$target") {
 			errs = append(errs, fmt.Errorf("%s: the expression of gauge %s lacks $target", endOfGauges, g.Name))
+		}
+		if isHistogram := strings.Contains(g.Expr, "_bucket"); isHistogram != (g.Native != "") {
+			errs = append(errs, fmt.Errorf(
+				"%s: gauge %s must have an expression for native histograms if it depends on buckets, and only then",
+				endOfGauges, g.Name))
 		}
 	}
 
