@@ -103,8 +103,9 @@ func TestPartialResponses(t *testing.T) {
 	for _, f := range partialFaults {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			f.reason, f.hint = "partial", "partial_response: true"
-			testFault(t, upstream.URL, f.fault())
+			rejected := f
+			rejected.reason, rejected.hint = "partial", "partial_response: true"
+			testFault(t, upstream.URL, rejected.fault())
 		})
 		t.Run(f.name+", accepted", func(t *testing.T) {
 			t.Parallel()
