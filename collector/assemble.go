@@ -72,7 +72,8 @@ func (c *cluster) assembleWithoutStores(ctx context.Context, state *discovery.St
 	}, nil)
 }
 
-// newReport describes how the queries went, and which server answered them.
+// newReport describes how the queries went, and which server answered them. Background are the
+// queries of discovery, instant those of the scrape.
 func (c *cluster) newReport(background, instant map[*gauge.Query]report.Query) *report.Report {
 	r := &report.Report{Cluster: c.config.Name, UpstreamUp: true, Gauges: c.catalog.Gauges()}
 	r.ActiveServer, r.Servers = c.upstream.Servers()
@@ -168,7 +169,7 @@ func (a assembly) allAbsent(reason report.AbsenceReason) []report.Cell {
 // upstream answered.
 func (a assembly) unmatched() []report.Cell {
 	cells := a.allAbsent(report.AbsenceReason{Kind: report.NoTarget})
-	for i, v := range a.catalog.Evaluate(a.results.NoTarget()) {
+	for i, v := range a.catalog.Evaluate(a.results.ResponsesWithoutTarget()) {
 		if v.OK {
 			cells[i] = report.Cell{Value: v}
 		}

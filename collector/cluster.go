@@ -62,7 +62,7 @@ type cluster struct {
 	problems  problemLog
 
 	mu      sync.Mutex
-	planned *discovery.State // The state that queries are for.
+	planned *discovery.State // The state that queries.plan was made for.
 	queries queries
 }
 
@@ -84,8 +84,9 @@ func newCluster(cfg config.Cluster, failures *failureCounter, opts Options) (*cl
 	if err != nil {
 		return nil, err
 	}
-	// A refresh sends requests one after another: for the time, the targets, which of them are
-	// live, their histograms and scrape interval, and PD's series.
+	// A refresh sends requests one after another, usually at most eight: for the targets, for which
+	// of them are live, two for each of the two histograms, for the scrape interval and for PD's
+	// series.
 	timeout := 8 * cfg.Upstream.Timeout
 	var placementDriver discovery.PD
 	if cfg.PD != nil {
@@ -193,9 +194,9 @@ func (c *cluster) scrape(ctx context.Context) *report.Report {
 	})
 }
 
-// query scrapes the cluster once: which stores there are, what upstream says about their targets,
-// and what that means for each store. It ends when every query has, at ctx's deadline at the
-// latest.
+// query scrapes the cluster once: it gets the stores from discovery, queries upstream for their
+// targets, and assigns the results to the stores. It returns when all queries have been answered,
+// at ctx's deadline at the latest.
 func (c *cluster) query(ctx context.Context) *report.Report {
 	state := c.refresher.Get(ctx)
 	if !state.Usable() {

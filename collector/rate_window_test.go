@@ -134,10 +134,18 @@ func TestRateWindowChanges(t *testing.T) {
 				t.Errorf("%s: the rate window is %s, want %s", step.name, got, want)
 			}
 
+			lagQueries := 0
 			for _, r := range requests {
-				if r.query == "raft_log_lag" && strings.Contains(r.expression, "le=~") != step.learned {
+				if r.query != "raft_log_lag" {
+					continue
+				}
+				lagQueries++
+				if strings.Contains(r.expression, "le=~") != step.learned {
 					t.Errorf("%s: sent %s, want only some buckets: %v", step.name, r.expression, step.learned)
 				}
+			}
+			if lagQueries != 1 {
+				t.Errorf("%s: sent %d queries for the raft lag, want one", step.name, lagQueries)
 			}
 		}
 	})

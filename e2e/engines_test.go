@@ -19,8 +19,8 @@ import (
 	"github.com/operator-store/operator_store_exporter/e2e/truth"
 )
 
-// view is a cluster of an exporter with the real upstream that it is seen through. Its stores are
-// those that upstream has as targets of one job.
+// view is a cluster of an exporter, with the real upstream that the expected values are queried
+// from. Its stores are the targets of one job.
 type view struct {
 	cluster   string
 	upstream  string       // The URL to query.
@@ -158,14 +158,14 @@ func (v view) upstreamValue(
 	return result[0].Value, true, nil
 }
 
-// waitForPage waits until a page is as wanted. No page on the way may say that a store is down.
+// waitForPage scrapes until want returns nil, and returns that page. It fails the test if a page
+// reports a store as down.
 func waitForPage(t *testing.T, e *exporter, what string, want func(page) error) page {
 	t.Helper()
 	return waitForPageWithin(t, e, time.Minute, 50*time.Millisecond, what, want)
 }
 
-// waitForPageWithin is waitForPage with another timeout than a minute, and a pause between two
-// scrapes.
+// waitForPageWithin is waitForPage with its own timeout and pause between two scrapes.
 func waitForPageWithin(
 	t *testing.T, e *exporter, timeout, pause time.Duration, what string, want func(page) error,
 ) page {
@@ -202,8 +202,9 @@ func requireNoneDown(t *testing.T, p page) {
 // requireUpstreamValues fails the test unless the gauges of clusters equal what upstream returns,
 // and every gauge is there.
 //
-// As in requireTruth, a scrape whose samples upstream has stored since proves nothing, and the next
-// one is compared.
+// Upstream may have stored samples after the scrape that are older than its evaluation time. The
+// values then differ although those of the exporter were right. Up to ten scrapes are therefore
+// compared until one is equal, as in requireTruth.
 func requireUpstreamValues(t *testing.T, e *exporter, views ...view) page {
 	t.Helper()
 

@@ -198,7 +198,7 @@ func testRejected(t *testing.T, upstream string, r rejection) {
 	}
 }
 
-// testAlwaysRejected lets an upstream reject every query for buckets, however small.
+// testAlwaysRejected lets an upstream reject every query for buckets, no matter how small it is.
 func testAlwaysRejected(t *testing.T, upstream string) {
 	p := startProxy(t, upstream, func(form url.Values) http.HandlerFunc {
 		if !strings.Contains(expressionOf(form), markOf("grpc_duration")) {
@@ -230,16 +230,16 @@ func markOf(query string) string {
 // instant query.
 const victoriaMetricsSeriesBytes = 1016
 
-// limitedEngine is a real engine with a limit that the buckets of one store stay below, but not
-// those of two.
+// limitedEngine is a real engine with a limit that the buckets of two stores exceed, but not those
+// of one.
 type limitedEngine struct {
 	name    string
 	start   func(t *testing.T, f *fleet) (upstream string)
 	message string // Part of the error when it rejects a query.
 }
 
-// The limit of VictoriaMetrics is about memory: version 1.150 ignores
-// -search.maxUniqueTimeseries in instant queries.
+// limitedEngines are the engines that are tested with a limit, except Cortex. VictoriaMetrics has a
+// limit of memory, because version 1.150 ignores -search.maxUniqueTimeseries in instant queries.
 var limitedEngines = []limitedEngine{
 	{
 		name: "Prometheus",

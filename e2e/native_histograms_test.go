@@ -13,8 +13,9 @@ import (
 	"github.com/operator-store/operator_store_exporter/e2e/truth"
 )
 
-// nativeFleet is the stores of TestNativeHistograms: one with few series, and one with priorities.
-func nativeFleet(t *testing.T) *fleet {
+// histogramFleet returns the stores of TestNativeHistograms: one with few series, and one whose
+// histograms have the label priority. The Prometheus decides in which form it stores histograms.
+func histogramFleet(t *testing.T) *fleet {
 	t.Helper()
 
 	f := newFleet(t)
@@ -41,7 +42,7 @@ func (f *fleet) startView(t *testing.T, cluster string, histograms stack.Histogr
 func startHalfConverted(t *testing.T) (native, classic view) {
 	t.Helper()
 
-	f := nativeFleet(t)
+	f := histogramFleet(t)
 	f.targets[0].Job, f.targets[0].Labels = "converted", map[string]string{"job": "tikv"}
 	f.startConfigured(t, stack.Config{Jobs: map[string]stack.Job{
 		"converted": {Interval: defaultScrapeInterval, Histograms: stack.NativeHistograms},
@@ -56,9 +57,9 @@ func startHalfConverted(t *testing.T) (native, classic view) {
 // The exporter with real Prometheus servers that convert classic histograms to native ones.
 func TestNativeHistograms(t *testing.T) {
 	t.Parallel()
-	switching := nativeFleet(t)
-	converted := nativeFleet(t).startView(t, "converted", stack.NativeHistograms)
-	both := nativeFleet(t).startView(t, "both", stack.BothHistograms)
+	switching := histogramFleet(t)
+	converted := histogramFleet(t).startView(t, "converted", stack.NativeHistograms)
+	both := histogramFleet(t).startView(t, "both", stack.BothHistograms)
 	switched := switching.startView(t, "switched", stack.ClassicHistograms)
 	halfNative, halfClassic := startHalfConverted(t)
 

@@ -95,7 +95,7 @@ var completeResponses = []harmless{
 	},
 }
 
-// A response that may lack series takes away the gauges that depend on it, but no others.
+// A response that may lack series removes the gauges that depend on it, and no others.
 func TestPartialResponses(t *testing.T) {
 	t.Parallel()
 	upstream := startFleet(t, faultStores)
@@ -134,8 +134,8 @@ func TestPartialResponses(t *testing.T) {
 	})
 }
 
-// With partial_response, samples of a response that may lack series are used. What is not in it is
-// unknown, and upstream is not up.
+// With partial_response, samples of a response that may lack series are used. Nothing is known
+// about stores without a sample, and upstream_up is 0.
 func testAcceptedPartial(t *testing.T, upstream string, f bodyFault) {
 	n := newNetwork(t, upstream, false)
 	const config = "clusters:\n- name: c\n  upstream: {url: %q, partial_response: true}\n"

@@ -12,12 +12,12 @@ import (
 	"github.com/operator-store/operator_store_exporter/e2e/stack"
 )
 
-// intervalCase is a job that a Prometheus scrapes at an interval of its own, as a cluster.
+// intervalCase is a job with its own scrape interval. It is a cluster of the exporter.
 type intervalCase struct {
 	job      string
 	interval time.Duration
-	changed  time.Duration // If not 0, the interval once the cluster is complete.
-	window   time.Duration // The rate window in the end.
+	changed  time.Duration // The interval after the cluster was complete; 0 if it does not change.
+	window   time.Duration // The expected rate window, after the change.
 }
 
 var intervalCases = []intervalCase{

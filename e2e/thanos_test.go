@@ -124,8 +124,8 @@ func (th *thanos) views() []view {
 
 // The exporter with a real Thanos: an HA pair with dedup and a second shard, with --endpoint, with
 // --endpoint-strict and behind a query frontend. When a sidecar dies, Thanos warns that its
-// responses may lack series, or drops the endpoint and says nothing. In neither case a store is
-// down, and after the sidecar has returned, all is as before.
+// responses may lack series, or drops the endpoint without a warning. In neither case is a store
+// reported as down. After the sidecar has returned, every gauge is there again.
 func TestThanos(t *testing.T) {
 	t.Parallel()
 	th := startThanos(t)
@@ -147,8 +147,9 @@ func TestThanos(t *testing.T) {
 	requireUpstreamValues(t, exporter, views...)
 }
 
-// With --endpoint, the other replica is enough. With --endpoint-strict, Thanos warns although it
-// has all series, since it cannot know that.
+// testReplicaDies ends one sidecar of the HA pair. With --endpoint, the other replica is enough.
+// With --endpoint-strict, Thanos warns although the other replica has all series, since it cannot
+// know that.
 func testReplicaDies(t *testing.T, th *thanos, e *exporter, views []view) {
 	endpoint, warned := views[0], views[1:]
 	_ = th.sidecars[1].Kill()
@@ -162,6 +163,8 @@ func testReplicaDies(t *testing.T, th *thanos, e *exporter, views []view) {
 	requireUpstreamValues(t, e, endpoint)
 }
 
+// testShardDies ends the only sidecar of a shard. With --endpoint, its stores are not monitored.
+// With --endpoint-strict, every query fails.
 func testShardDies(t *testing.T, th *thanos, e *exporter, views []view) {
 	endpoint, warned := views[0], views[1:]
 	survivors := endpoint

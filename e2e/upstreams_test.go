@@ -15,9 +15,9 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/doctest"
 )
 
-// imitatedUpstream is a server that the tests do not start, but imitate: it responds if the
-// exporter is configured as in its section of docs/upstreams.md, and refuses requests as the server
-// does otherwise.
+// imitatedUpstream imitates an engine: it responds if the exporter is configured as in the engine's
+// section of docs/upstreams.md, and otherwise refuses requests as the engine does. The tests of
+// Thanos, Cortex and VictoriaMetrics themselves are elsewhere.
 type imitatedUpstream struct {
 	section string
 
@@ -83,7 +83,8 @@ func (u imitatedUpstream) hasParam(r *http.Request) bool {
 	return r.FormValue(name) == value
 }
 
-func TestOtherUpstreams(t *testing.T) {
+// The examples of docs/upstreams.md fit the engines, and their errors are reported.
+func TestImitatedUpstreams(t *testing.T) {
 	t.Parallel()
 
 	for _, u := range imitatedUpstreams {

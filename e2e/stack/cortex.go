@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 )
 
-// cortexConfig is a Cortex of one process that requires a tenant and keeps everything under its
-// directory. Overrides of the limits of tenants are in a file of their own.
+// cortexConfig configures a Cortex of one process that requires a tenant and keeps everything under
+// its directory. The limits of single tenants are in a separate file.
 const cortexConfig = `
 auth_enabled: true
 server:

@@ -33,7 +33,7 @@ type Config struct {
 	RemoteRead     string // The URL of a server that it reads from as well.
 }
 
-// Job is the configuration of a job that differs from that of the others.
+// Job is the configuration of a job. It replaces that of the Config.
 type Job struct {
 	Interval   time.Duration
 	Histograms Histograms
@@ -46,7 +46,7 @@ type Histograms int
 const (
 	ClassicHistograms Histograms = iota
 	NativeHistograms             // Classic histograms are converted.
-	BothHistograms
+	BothHistograms               // Classic histograms are converted, and kept.
 )
 
 // fields returns the fields of a job's configuration.
@@ -106,13 +106,13 @@ const (
 	dataDir    = "data"
 )
 
-// Retarget rewrites the configuration of the Prometheus that has its data under dir. On SIGHUP,
-// Prometheus reads it.
+// Retarget is Reconfigure with a configuration of an interval and targets.
 func Retarget(dir string, interval time.Duration, targets []Target) error {
 	return Reconfigure(dir, Config{Interval: interval, Targets: targets})
 }
 
-// Reconfigure is Retarget with a whole configuration.
+// Reconfigure rewrites the configuration of the Prometheus that has its data under dir. On SIGHUP,
+// Prometheus reads it.
 func Reconfigure(dir string, config Config) error {
 	return os.WriteFile(filepath.Join(dir, configFile), config.file(), 0o644)
 }

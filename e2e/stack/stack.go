@@ -226,7 +226,7 @@ func Until(ctx context.Context, what string, done func(context.Context) (bool, e
 	return UntilEvery(ctx, 50*time.Millisecond, what, done)
 }
 
-// UntilEvery is Until with a time between two calls, for what takes long.
+// UntilEvery is Until with a pause between two calls, for conditions that take long to check.
 func UntilEvery(
 	ctx context.Context, pause time.Duration, what string, done func(context.Context) (bool, error),
 ) error {

@@ -37,7 +37,8 @@ type Options struct {
 	// Histograms are the queries for buckets, which some targets may have as native histograms
 	// only.
 	Histograms []*gauge.Query
-	// LearnInterval is whether to determine the interval at which upstream scrapes the targets.
+	// LearnInterval reports whether to determine the interval at which upstream scrapes the
+	// targets.
 	LearnInterval bool
 	CountFailure  func(*gauge.Query, httpclient.Reason) // Called for each failed query.
 }
@@ -72,8 +73,10 @@ type State struct {
 	PDTime       time.Time          // When PD itself last returned Stores, by the local clock; zero if it never did.
 	PDSeriesTime time.Time          // When upstream last returned Stores from PD's series, by the local clock.
 
-	lastLive       map[storematch.Identity]time.Time // When each target was last live, by upstream's clock.
-	ScrapeInterval time.Duration                     // The longest one of all targets; 0 if unknown.
+	// lastLive is when each target was last live, by upstream's clock. Targets that have never been
+	// live have the time at which they were discovered.
+	lastLive       map[storematch.Identity]time.Time
+	ScrapeInterval time.Duration // The longest one of all live targets; 0 if unknown.
 
 	// Native holds, for each query for buckets, the targets that have native histograms only.
 	Native map[*gauge.Query]map[storematch.Identity]bool
@@ -161,7 +164,7 @@ func (d *Discovery) refreshTargets(ctx context.Context, s *State, now *time.Time
 func (d *Discovery) refreshNative(ctx context.Context, s *State, now time.Time) error {
 	native := make(map[*gauge.Query]map[storematch.Identity]bool, len(d.opts.Histograms))
 	for _, q := range d.opts.Histograms {
-		for _, buckets := range q.Expr.Series() {
+		for _, buckets := range q.Expr.Series() { // A query for buckets has one selector.
 			targets, err := d.finder.nativeTargets(ctx, buckets, now)
 			if err != nil {
 				return err
@@ -189,10 +192,10 @@ func (d *Discovery) refreshInterval(ctx context.Context, s *State, now time.Time
 	return nil
 }
 
-// rememberTargets sets the targets to those that upstream returned, and those known before that
-// it did not return, for the lookback after they were last live. Upstream can leave targets out
-// without a warning, such as a Thanos that has dropped an endpoint: their stores stay known, and
-// are not monitored.
+// rememberTargets sets the targets to those that upstream returned. Known targets that it did not
+// return are kept for the lookback after they were last live. Upstream can leave targets out
+// without a warning, for example a Thanos that has dropped an endpoint. The stores of such targets
+// stay known, and are not monitored.
 func (s *State) rememberTargets(returned []storematch.Target, now time.Time, lookback time.Duration) {
 	known, before := s.Targets, s.lastLive
 	s.Targets, s.lastLive = nil, make(map[storematch.Identity]time.Time, len(returned))

@@ -27,16 +27,22 @@ const (
 	// recentSamples is how many samples of a target are looked at. The median of their distances
 	// does not change if one scrape is late or missing, or if upstream was restarted.
 	recentSamples = 4
-	// defaultRange is looked at while the scrape interval is unknown, or longer than it was.
+	// defaultRange is the range of the samples while the scrape interval is unknown.
 	defaultRange = 5 * time.Minute
-	// maxRange is looked at for targets that do not have that many samples in defaultRange.
+	// maxRange is the range for targets that have too few samples in defaultRange.
 	maxRange = time.Hour
-	// intervalTolerance is the relative difference below which a scrape interval has not changed.
+	// intervalTolerance is the relative difference up to which two scrape intervals are the same.
 	intervalTolerance = 0.05
 )
 
-// ScrapeInterval returns the longest interval at which upstream scrapes any of targets; 0 if
-// there are not enough samples to say. Known is the interval found before, or 0.
+// ScrapeInterval returns the longest interval at which upstream scrapes any of the live targets.
+// Known is the interval that the previous call returned, or 0. It is returned again if the interval
+// has not changed by more than the tolerance, or if no target has two samples.
+//
+// The samples are looked for in as short a range as possible. For example, the known interval is
+// 15s, and upstream now scrapes one of three targets every 5m. The range of 90s has four samples of
+// the other two targets. The third one is looked for again in 5m, and then in an hour, which has
+// enough samples of it. The result is 5m.
 func (f *Finder) ScrapeInterval(
 	ctx context.Context, targets []storematch.Target, known time.Duration, now time.Time,
 ) (time.Duration, error) {
@@ -75,10 +81,10 @@ func (f *Finder) ScrapeInterval(
 	return longest, nil
 }
 
-// sampleRanges returns the ranges to look for samples in, one after another until there are enough.
-// The first one has enough as long as the interval is the one found before, even if two scrapes are
-// missing. The longer ones are only needed for targets whose interval has become longer, or that
-// were not scraped for a while.
+// sampleRanges returns the ranges in which to look for samples, one after another until there are
+// enough. If the known interval is still right, the first range has enough samples even if two
+// scrapes are missing. The longer ranges are needed for targets whose interval has become longer,
+// or that were not scraped for a while.
 func sampleRanges(known time.Duration) []time.Duration {
 	var ranges []time.Duration
 	if known > 0 {
@@ -99,11 +105,11 @@ func abs(d time.Duration) time.Duration { return max(d, -d) }
 // observedInterval is the median of the distances between the newest samples of a target.
 type observedInterval struct {
 	median time.Duration
-	count  int // Distances that it is the median of.
+	count  int // How many distances there are.
 }
 
-// intervals returns the scrape interval of each target that has two samples within a range before
-// now.
+// intervals returns the scrape interval of each target that has at least two samples within a range
+// before now. The samples are those of up or, if no target has two of them, of a pushed series.
 func (f *Finder) intervals(
 	ctx context.Context, targets []storematch.Identity, within time.Duration, now time.Time,
 ) (map[storematch.Identity]observedInterval, error) {
@@ -180,9 +186,10 @@ func newObservedInterval(s promql.Series) (o observedInterval, ok bool) {
 // on time.
 const samplesPerWindow = 4
 
-// RateWindow returns the rate window for a scrape interval: at least four times the interval, 1m
-// for intervals of 15 s and less, doubled as often as necessary for longer ones. An unknown
-// interval of 0 gets 1m.
+// RateWindow returns the rate window for a scrape interval: 1m for intervals of 15 s and less,
+// doubled for longer ones until it is at least four times the interval. It may be shorter by the
+// tolerance, so that an interval of 15.1 s, which is one of 15 s with jitter, does not double the
+// window. An unknown interval of 0 gets 1m.
 func RateWindow(interval time.Duration) time.Duration {
 	window := time.Minute
 	for float64(samplesPerWindow*interval) > float64(window)*(1+intervalTolerance) {

@@ -20,16 +20,16 @@ var sampleTimes = promqlexpr.MustParse(
 	`timestamp(up) or timestamp(tikv_store_size_bytes{type="available"}) or vector(0)`)
 
 const (
-	// maxIngestionDelay is how much later than a scrape interval the newest sample may be: a scrape
+	// maxIngestionDelay is how much older than a scrape interval the newest sample may be: a scrape
 	// takes time, and its samples have the time of its start.
 	maxIngestionDelay = 2 * time.Second
 	// offsetStep is what suggested offsets are multiples of.
 	offsetStep = 5 * time.Second
 )
 
-// checkQueryOffset measures how late samples become visible. The newest sample of all targets is
-// at most one scrape interval old, unless upstream ingests samples late: then rates lack the newest
-// samples of their window, and stores that are only late look as if they were not scraped.
+// checkQueryOffset measures how late samples become visible. If upstream ingests samples at once,
+// the newest sample of all targets is at most one scrape interval old. If it ingests them late,
+// rates lack the newest samples of their window, and stores look as if they were not scraped.
 func (c *checker) checkQueryOffset(ctx context.Context, interval time.Duration) {
 	if interval <= 0 {
 		return // Checked by checkRateWindow.

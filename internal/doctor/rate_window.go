@@ -10,10 +10,11 @@ import (
 	"github.com/operator-store/operator_store_exporter/internal/discovery"
 )
 
-// A rate needs two samples. With four, one scrape may fail, and scrapes may be late.
+// The numbers of scrape intervals that a window must and should cover. A rate needs two samples.
+// With four, one scrape may fail, and scrapes may be late.
 const (
-	minSamples         = 2
-	recommendedSamples = 4
+	minIntervals         = 2
+	recommendedIntervals = 4
 )
 
 // checkRateWindow compares the rate window, and the ranges of custom expressions, with how often
@@ -46,11 +47,11 @@ func (c *checker) compareRateWindow(interval time.Duration) {
 	switch window := time.Duration(c.cluster.RateWindow); {
 	case c.cluster.RateWindow == config.RateWindowAuto:
 		c.add(OK, nameRateWindow, "TiKV is scraped every %s, rate_window is %s (auto)", every, automatic)
-	case window < minSamples*interval:
+	case window < minIntervals*interval:
 		c.add(Fail, nameRateWindow, "TiKV is scraped every %s, so a rate_window of %s %s: "+
 			"remove rate_window, so that it is automatic (%s)",
 			every, c.cluster.RateWindow, samplesIn(window, interval), automatic)
-	case window < recommendedSamples*interval:
+	case window < recommendedIntervals*interval:
 		c.add(Warn, nameRateWindow,
 			"TiKV is scraped every %s, so with a rate_window of %s a failed scrape makes gauges absent: "+
 				"remove rate_window, so that it is automatic (%s)", every, c.cluster.RateWindow, automatic)
@@ -62,13 +63,13 @@ func (c *checker) compareRateWindow(interval time.Duration) {
 func (c *checker) compareRanges(interval time.Duration) {
 	for _, m := range c.cluster.Metrics {
 		shortest := m.Expr.ShortestRange()
-		if shortest == 0 || shortest >= minSamples*interval {
+		if shortest == 0 || shortest >= minIntervals*interval {
 			continue
 		}
 		c.add(Fail, nameRateWindow,
 			"TiKV is scraped every %s, so a range of %s in the expr of %s %s: set it to %s",
 			config.Duration(interval), config.Duration(shortest), m.Name, samplesIn(shortest, interval),
-			config.Duration(recommendedSamples*interval))
+			config.Duration(recommendedIntervals*interval))
 	}
 }
 

@@ -120,8 +120,8 @@ func Builtin() []Gauge { return append([]Gauge(nil), builtin...) }
 
 // The built-in queries. Metrics, types and labels are TiKV's; see docs/metrics.md.
 var (
-	// QueryUp determines the evaluation time of all other queries. vector(0) makes sure that there
-	// is a sample to read it from.
+	// QueryUp determines the evaluation time of all other queries, unless upstream's time is
+	// queried before it. vector(0) makes sure that there is a sample to read the time from.
 	QueryUp = raw("up", `up or vector(0)`)
 
 	// QueryLastScrape returns the time of TiKV's newest sample. It uses one of TiKV's own series
@@ -157,8 +157,8 @@ var (
 	QueryPD       = &Query{Name: "pd"}        // The stores that PD itself returns.
 )
 
-// instantQueries are the built-in queries of a scrape, in the order of the documentation. All
-// except QueryUp are evaluated at the time that QueryUp returned.
+// instantQueries are the built-in queries of a scrape, in the order of the documentation. All of
+// them are evaluated at one time.
 var instantQueries = []*Query{
 	QueryUp, QueryLastScrape, QueryReplicaTime, QueryStartTime, queryStorageCommands, queryGRPCDuration,
 	queryStoreSize, queryCPUSeconds, queryCPUQuota, queryRaftLogLag,

@@ -21,7 +21,7 @@ const (
 	// Grouped queries are aggregated by job, instance and possibly type.
 	Grouped
 	// Buckets queries return the cumulative buckets of a classic histogram, aggregated by job,
-	// instance and le.
+	// instance and le. For targets with native histograms, NativeExpr is sent instead.
 	Buckets
 	// Custom queries come from the configuration. They must return exactly one series per target.
 	Custom

@@ -49,8 +49,8 @@ func innermost(s source) source {
 	}
 }
 
-// monitored is whether upstream has a sample of up for the store's target. It is absent if that
-// is not known, because the query failed or the response may lack series.
+// monitored is 1 if upstream has a sample of up for the store's target, and 0 if it has none. It is
+// absent if the query failed, or if there is no sample in a response that may lack series.
 type monitored struct{ fromQuery }
 
 func (s monitored) value(in input) Value {
@@ -66,19 +66,19 @@ func (s monitored) rule(func(string) promqlexpr.Expr) promqlexpr.Expr {
 	return promqlexpr.GroupBy(promqlexpr.MustParse("up"), model.JobLabel, model.InstanceLabel)
 }
 
-// sample is the only series of a query with one series per target.
+// sample is the only sample of a query with one series per target.
 type sample struct{ fromQuery }
 
 func (s sample) value(in input) Value { return in.responses[s.query].one() }
 
 func (s sample) rule(func(string) promqlexpr.Expr) promqlexpr.Expr { return s.query.Expr }
 
-// up is upstream's own sample of up. QueryUp adds a vector to it that no rule needs.
+// up is upstream's own sample of up. QueryUp is "up or vector(0)"; a rule needs only the up.
 type up struct{ sample }
 
 func (up) rule(func(string) promqlexpr.Expr) promqlexpr.Expr { return promqlexpr.MustParse("up") }
 
-// typed is the series of a query whose label type has the given value.
+// typed is the sample of a query whose label type has the given value.
 type typed struct {
 	fromQuery
 	typ string
@@ -107,7 +107,7 @@ type quantile struct {
 func (s quantile) value(in input) Value {
 	response := in.responses[s.query]
 	histogram := response.Histogram
-	if histogram.Layout() == nil {
+	if histogram.Layout() == nil { // The target has a native histogram, or the response is empty.
 		return response.native(quantileLabelValue(s.phi))
 	}
 	v, _, ok := histogram.Quantile(s.phi)
@@ -126,7 +126,8 @@ func (s quantile) rule(func(string) promqlexpr.Expr) promqlexpr.Expr {
 	)
 }
 
-// observations is the rate of all observations of a Buckets query: the bucket +Inf.
+// observations is the rate of all observations of a Buckets query: that of the bucket +Inf, or of
+// the native histogram.
 type observations struct{ fromQuery }
 
 func (s observations) value(in input) Value {

@@ -4,8 +4,9 @@ package httpclient
 
 import "regexp"
 
-// tooLargePatterns match how upstreams reject a query for its size or cost. A smaller query may
-// succeed.
+// tooLargePatterns match the messages with which upstreams reject a query for its size or cost. If
+// one matches, the query is split and sent again. A pattern must not match an error that does not
+// depend on the number of stores: the query would be split in vain, down to single stores.
 var tooLargePatterns = []*regexp.Regexp{
 	// Prometheus: --query.max-samples, --storage.remote.read-sample-limit.
 	regexp.MustCompile(`query processing would load too many samples`),
@@ -27,8 +28,8 @@ var tooLargePatterns = []*regexp.Regexp{
 	regexp.MustCompile(`not enough memory for processing .*time series`),
 	regexp.MustCompile(`-search\.max(SamplesPerQuery|UniqueTimeseries|Series|ResponseSeries)\b`),
 	regexp.MustCompile(`-search\.max(MemoryPerQuery|QueryLen)\b`),
-	// Any of them: a query, a regular expression or a label value that is too long. A time range
-	// that is too long is not one of these.
+	// Any upstream or proxy: a query, a regular expression or a label value that is too long. A
+	// time range that is too long must not match.
 	regexp.MustCompile(`(?i)\b(query|expression|regexp?|label value|request body) (string )?(is )?too ` +
 		`(large|long)\b`),
 	regexp.MustCompile(`(?i)\b(query|expression|regexp?|label value) size( in bytes)? exceeds`),

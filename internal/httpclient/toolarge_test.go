@@ -384,8 +384,8 @@ func TestIsTooLargeInTree(t *testing.T) {
 	}
 }
 
-// Other servers have the same data, and are not asked for what is too large, even if the status is
-// that of a broken server.
+// A query that is too large is not sent to other servers, which have the same data, even if the
+// status is that of a broken server.
 func TestTooLargeDoesNotFailOver(t *testing.T) {
 	large := startServer(t, respond(http.StatusInternalServerError, "exceeded series limit"))
 	other := startServer(t, func(http.ResponseWriter, *http.Request) { t.Error("the other server got a request") })

@@ -44,7 +44,7 @@ var partialParams = url.Values{
 type Client struct {
 	servers      *httpclient.Servers
 	params       url.Values
-	allowPartial bool // Responses that lack data are accepted.
+	allowPartial bool // Responses that may lack series are accepted.
 	seriesLimit  int
 	clock        clock
 }
@@ -89,12 +89,13 @@ func (c *Client) Close() { c.servers.Close() }
 type Result struct {
 	Vector      promql.Vector
 	EvaluatedAt time.Time // By upstream's clock.
-	Partial     bool      // Whether series may be missing. It is an error unless partial responses are accepted.
+	Partial     bool      // Whether series may be missing: only if the configuration accepts that.
 }
 
-// Query evaluates expression at the given time; if it is zero, at upstream's current time. The
-// series are the only place where the API shows which time it chose, so an expression without a
-// given time must yield at least one. Errors wrap an *httpclient.Error.
+// Query evaluates expression at the given time or, if that is zero, at upstream's current time. The
+// API returns the time that it chose only as the timestamp of samples. An expression that is
+// evaluated at the current time must therefore yield at least one series. Errors wrap an
+// *httpclient.Error.
 func (c *Client) Query(ctx context.Context, expression string, at time.Time) (Result, error) {
 	form := url.Values{"query": {expression}}
 	if !at.IsZero() {
@@ -227,9 +228,9 @@ func (c *Client) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	return c.servers.Do(ctx, req)
 }
 
-// paramsFor returns the URL parameters of a request with the context ctx. They ask upstream to give
-// up a little before ctx ends, so that its own error arrives, which says more than that there was
-// no response.
+// paramsFor returns the URL parameters of a request with the context ctx. The parameter timeout
+// makes upstream give up a little before ctx ends. Its own error then arrives, which explains more
+// than a missing response does.
 func (c *Client) paramsFor(ctx context.Context) url.Values {
 	params := maps.Clone(c.params)
 	if deadline, ok := ctx.Deadline(); ok {

@@ -31,11 +31,12 @@ type partialError struct{ cause string }
 // Error implements error.
 func (e partialError) Error() string { return e.cause }
 
-const markedPartial = "the response is marked isPartial: it lacks data"
+// causeIsPartial is why a response of VictoriaMetrics may lack series. It has no warnings.
+const causeIsPartial = "the response is marked isPartial: it lacks data"
 
-// annotationPrefix distinguishes the annotations of PromQL, such as "PromQL warning: ..." and
-// "PromQL info: ...", which are about the expression, from warnings that the response may lack
-// series, such as those of a failed remote read or of a Thanos store that could not be reached.
+// annotationPrefix begins the annotations of PromQL, such as "PromQL warning: ..." and "PromQL
+// info: ...". They are about the expression. Every other warning means that the response may lack
+// series, such as that of a failed remote read or of a Thanos store that could not be reached.
 const annotationPrefix = "PromQL "
 
 var errSeriesLimit = errors.New("over series_limit")
@@ -45,8 +46,8 @@ var errSeriesLimit = errors.New("over series_limit")
 // as a zero, which looks like a number.
 type decoder struct {
 	seriesLimit  int
-	allowPartial bool // Responses that may lack data are accepted.
-	partial      bool // The response may lack data.
+	allowPartial bool // Responses that may lack series are accepted.
+	partial      bool // The response may lack series.
 
 	interned map[string]string // Label names and values, which repeat from series to series.
 	builder  labels.ScratchBuilder
@@ -146,15 +147,16 @@ func (d *decoder) series(body []byte) ([]labels.Labels, error) {
 	return all, err
 }
 
-// envelope is what all responses have in common.
+// envelope is the part of a response around its data, which is the same for all requests.
 type envelope struct {
 	status  string
 	failed  apiError
-	partial string // Why the response may lack data; "" if it does not.
+	partial string // Why the response may lack series; "" if it is complete.
 	hasData bool
 }
 
-// response decodes what all responses have in common, and their data with decodeData.
+// response decodes the envelope of a response, and its data with decodeData. The fields may come in
+// any order, so the data is decoded before it is known whether the response is an error or partial.
 func (d *decoder) response(body []byte, decodeData func(*jx.Decoder) error) error {
 	var e envelope
 	err := jx.DecodeBytes(body).ObjBytes(func(field *jx.Decoder, key []byte) (err error) {
@@ -202,7 +204,7 @@ func (d *decoder) response(body []byte, decodeData func(*jx.Decoder) error) erro
 func (e *envelope) decodeIsPartial(field *jx.Decoder) error {
 	isPartial, err := field.Bool()
 	if isPartial && e.partial == "" {
-		e.partial = markedPartial
+		e.partial = causeIsPartial
 	}
 
 	return err

@@ -54,8 +54,8 @@ type Problem struct {
 }
 
 // NewQueryProblems returns a problem for each way in which queries failed. Queries that failed
-// alike, such as all queries to a server that is down, are one problem. So are all queries with
-// responses that may lack series.
+// alike, such as all queries to a server that is down, are one problem. All queries whose accepted
+// responses may lack series are one problem, too.
 func NewQueryProblems(cluster string, queries []Query) []Problem {
 	var problems []Problem
 	positions := map[string]int{} // From the way in which a query failed to its problem.
@@ -114,8 +114,9 @@ func (p *Problem) addQuery(q Query) {
 	}
 }
 
-// failureOf returns the same string for failures that have the same cause: a server that is gone
-// breaks connections in several ways at once.
+// failureOf returns the same string for failures that have the same cause. Failed connections to
+// one server are one failure, because a server that is gone breaks connections in several ways at
+// once.
 func failureOf(err error) string {
 	if e, ok := httpclient.AsError(err); ok && e.Reason == httpclient.ReasonConnection {
 		return e.Request + " " + string(e.Reason)

@@ -21,7 +21,7 @@ type Report struct {
 	ActiveServer string        // URL of the upstream server in use.
 	Servers      []string      // URLs of all upstream servers.
 	ExternalURL  string        // Where upstream's own pages are; "" if it does not report that.
-	RateWindow   time.Duration // Of every rate.
+	RateWindow   time.Duration // Of every rate in the built-in queries; 0 if nothing was queried.
 	QueuedTotal  uint64        // Requests to upstream that have ever waited because of concurrency_limit.
 
 	StoresKnown bool      // Whether upstream has ever returned its targets.

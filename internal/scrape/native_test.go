@@ -19,7 +19,6 @@ func TestNativeHistograms(t *testing.T) {
 	const (
 		bucketQuery = "tikv_grpc_msg_duration_seconds_bucket"
 		nativeQuery = `histogram_count(sum by (job, instance) (rate(tikv_grpc_msg_duration_seconds{`
-		absent      = -1.0
 	)
 	classic, native, idle := identity("classic:1"), identity("native:1"), identity("idle:1")
 	up := &fakeUpstream{responses: map[string][]string{
@@ -39,21 +38,21 @@ func TestNativeHistograms(t *testing.T) {
 	for _, tc := range []struct {
 		target storematch.Identity
 		gauge  string
-		want   float64
+		want   gauge.Value
 	}{
-		{target: classic, gauge: gauge.LatencyP95, want: 1.5},
-		{target: classic, gauge: gauge.LatencyP99, want: 1.9},
-		{target: classic, gauge: "operator_store_grpc_qps", want: 100},
-		{target: native, gauge: gauge.LatencyP95, want: 0.25},
-		{target: native, gauge: gauge.LatencyP99, want: 0.75},
-		{target: native, gauge: "operator_store_grpc_qps", want: 40},
-		{target: idle, gauge: gauge.LatencyP95, want: absent},
-		{target: idle, gauge: gauge.LatencyP99, want: absent},
-		{target: idle, gauge: "operator_store_grpc_qps", want: 0},
+		{target: classic, gauge: gauge.LatencyP95, want: gauge.Of(1.5)},
+		{target: classic, gauge: gauge.LatencyP99, want: gauge.Of(1.9)},
+		{target: classic, gauge: "operator_store_grpc_qps", want: gauge.Of(100)},
+		{target: native, gauge: gauge.LatencyP95, want: gauge.Of(0.25)},
+		{target: native, gauge: gauge.LatencyP99, want: gauge.Of(0.75)},
+		{target: native, gauge: "operator_store_grpc_qps", want: gauge.Of(40)},
+		{target: idle, gauge: gauge.LatencyP95, want: gauge.Value{}},
+		{target: idle, gauge: gauge.LatencyP99, want: gauge.Value{}},
+		{target: idle, gauge: "operator_store_grpc_qps", want: gauge.Of(0)},
 	} {
 		i, _ := f.catalog.Index(tc.gauge)
 		got := f.catalog.Evaluate(results.Responses(tc.target))[i]
-		if got != gauge.Of(tc.want) && (tc.want != absent || got.OK) {
+		if got != tc.want {
 			t.Errorf("%s of %s is %v, want %v", tc.gauge, tc.target.Instance, got, tc.want)
 		}
 	}

@@ -21,7 +21,8 @@ type Planner struct {
 	selector      []*labels.Matcher
 	replicaLabels []string
 	maxBytes      int // Of one matcher.
-	// Of one matcher of a query for native histograms. It has a selector for each quantile.
+	// Of one matcher of a query for native histograms. It is smaller, because such a query repeats
+	// the matchers for the count and for each quantile.
 	maxNativeBytes int
 }
 
@@ -54,7 +55,7 @@ func NewPlanner(
 	return p
 }
 
-// bytesPerMatcher returns the maximum size of a matcher in e: each vector selector has it.
+// bytesPerMatcher returns the maximum size of one matcher in e, which each vector selector repeats.
 func bytesPerMatcher(e promqlexpr.Expr) int {
 	return promqlexpr.MaxMatcherBytes / max(1, e.CountSelectors())
 }
@@ -64,8 +65,10 @@ func bytesPerMatcher(e promqlexpr.Expr) int {
 type Plan struct {
 	Targets []storematch.Identity // In their order.
 	batches []batch
-	classic map[*gauge.Query][]storematch.Identity // Of the Buckets queries: the targets with classic histograms,
-	native  map[*gauge.Query][]storematch.Identity // and those with native ones.
+
+	// The targets of each Buckets query: those that are queried for classic buckets, and those that
+	// are queried for native histograms. Each target is in one of them.
+	classic, native map[*gauge.Query][]storematch.Identity
 }
 
 // batch is as many targets as one query may name, with the expressions that name them.
@@ -74,9 +77,9 @@ type batch struct {
 	expressions map[*gauge.Query]string
 }
 
-// Plan returns the queries for targets, which must be sorted. Native says which targets have
-// native histograms in place of a Buckets query. There is at least one batch: without targets,
-// upstream is only asked for the time.
+// Plan returns the queries for targets, which must be sorted. Native says for which targets
+// upstream has native histograms only, so that they are queried for these in place of a Buckets
+// query. There is at least one batch: without targets, only upstream's time is queried.
 func (p *Planner) Plan(targets []storematch.Identity, native map[*gauge.Query]map[storematch.Identity]bool) *Plan {
 	plan := &Plan{
 		Targets: targets,

@@ -35,9 +35,9 @@ func (r *Results) Reports() map[*gauge.Query]report.Query {
 // Succeeded reports whether every request of q succeeded.
 func (r *Results) Succeeded(q *gauge.Query) bool { return len(r.runs[q].errs) == 0 }
 
-// NoTarget returns what upstream returned about a store that has no target: nothing, if it
-// answered.
-func (r *Results) NoTarget() gauge.Responses {
+// ResponsesWithoutTarget returns the responses for a store that has no target. If QueryUp
+// succeeded, its response is empty: upstream has no up of such a store.
+func (r *Results) ResponsesWithoutTarget() gauge.Responses {
 	if !r.Succeeded(gauge.QueryUp) {
 		return nil
 	}

@@ -165,7 +165,7 @@ func TestPartialResults(t *testing.T) {
 				}
 			}
 
-			response, ok := results.NoTarget()[gauge.QueryUp]
+			response, ok := results.ResponsesWithoutTarget()[gauge.QueryUp]
 			if ok != tc.noTarget || ok && response.Partial != tc.up {
 				t.Errorf("without a target, there is a response: %v, partial: %v, want %v, %v",
 					ok, response.Partial, tc.noTarget, tc.up)

@@ -78,8 +78,13 @@ type run struct {
 	evaluatedAt time.Time
 }
 
-// queryUp sends QueryUp for the first batch, which determines the evaluation time. If it fails,
-// the evaluation time is upstream's current time, as far as it is known.
+// queryUp sends QueryUp for the first batch and determines the evaluation time.
+//
+// Usually, one request does both: it is evaluated at upstream's current time, which its response
+// shows. If upstream rejects this request as too large, or did so in an earlier scrape, it is sent
+// in parts. Each part would have a time of its own, so upstream's time is queried first, as it is
+// if there is an offset. If all of that fails, the evaluation time is upstream's current time, as
+// far as it is known.
 func (s *run) queryUp(ctx context.Context) {
 	ctx, cancel := withShare(ctx, cheapShare)
 	defer cancel()
@@ -106,9 +111,12 @@ func (s *run) queryUpAtOnce(ctx context.Context) (tooLarge bool) {
 	expression := first.expressions[gauge.QueryUp]
 
 	return s.runs[gauge.QueryUp].Do(first.targets, expression, func() (promapi.Result, error) {
-		at, err := s.evaluationTime(ctx)
-		if err != nil {
-			return promapi.Result{}, err
+		var at time.Time // Zero for upstream's current time.
+		if s.Offset != 0 {
+			var err error
+			if at, err = s.queryEvaluationTime(ctx); err != nil {
+				return promapi.Result{}, err
+			}
 		}
 		result, err := s.Upstream.Query(ctx, expression, at)
 		s.evaluatedAt = result.EvaluatedAt
@@ -120,7 +128,7 @@ func (s *run) queryUpAtOnce(ctx context.Context) (tooLarge bool) {
 // queryUpInParts sends QueryUp for the first batch in parts, which must all be evaluated at one
 // time.
 func (s *run) queryUpInParts(ctx context.Context, targets []storematch.Identity, parts [][]storematch.Identity) {
-	at, err := s.currentTime(ctx)
+	at, err := s.queryEvaluationTime(ctx)
 	if err != nil {
 		s.runs[gauge.QueryUp].Do(targets, "", func() (promapi.Result, error) { return promapi.Result{}, err })
 
@@ -143,18 +151,9 @@ func (s *run) queryUpInParts(ctx context.Context, targets []storematch.Identity,
 	_ = group.Wait() // Errors are part of the results.
 }
 
-// evaluationTime returns the time to evaluate the queries at; zero for upstream's current time.
-func (s *run) evaluationTime(ctx context.Context) (time.Time, error) {
-	if s.Offset == 0 {
-		return time.Time{}, nil
-	}
-
-	return s.currentTime(ctx)
-}
-
-// currentTime returns upstream's current time without the offset. It is requested each time,
-// because upstream's clock may drift.
-func (s *run) currentTime(ctx context.Context) (time.Time, error) {
+// queryEvaluationTime queries upstream's current time, and returns the time that is the offset
+// before it. The time is queried in each scrape, because upstream's clock may drift.
+func (s *run) queryEvaluationTime(ctx context.Context) (time.Time, error) {
 	result, err := s.Upstream.Query(ctx, "vector(0)", time.Time{})
 	if err != nil {
 		return time.Time{}, err
@@ -272,7 +271,8 @@ func (s *run) queryNative(
 	}
 }
 
-// parts cuts the targets of a batch into as many as upstream accepts in one query.
+// parts cuts the targets of a batch into parts that upstream accepts in one query, as far as that
+// has been learned. There is at least one part, which is empty if there are no targets.
 func (s *run) parts(q *gauge.Query, targets []storematch.Identity) [][]storematch.Identity {
 	if len(targets) == 0 {
 		return [][]storematch.Identity{nil}
@@ -281,8 +281,10 @@ func (s *run) parts(q *gauge.Query, targets []storematch.Identity) [][]storematc
 	return slices.Collect(slices.Chunk(targets, s.sizes.limit(q, len(targets), time.Now())))
 }
 
-// query sends one request at the evaluation time. If upstream rejects it as too large, it sends
-// its halves instead.
+// query sends a query for targets at the evaluation time, usually in one request. If upstream
+// rejects that as too large, query calls itself for each half of the targets, until a request is
+// accepted, is about a single target or fails for another reason. The halves are sent one after
+// another in the goroutine of the rejected request, so that splitting does not exceed Concurrency.
 func (s *run) query(
 	ctx context.Context, q *gauge.Query, targets []storematch.Identity,
 	expressionFor func([]storematch.Identity) string,
@@ -296,7 +298,7 @@ func (s *run) query(
 	}
 }
 
-// split sends the halves of a request that upstream rejected as too large.
+// split remembers that upstream rejected a request as too large, and sends its halves.
 func (s *run) split(
 	ctx context.Context, q *gauge.Query, targets []storematch.Identity,
 	expressionFor func([]storematch.Identity) string,
